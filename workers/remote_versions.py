@@ -14,6 +14,7 @@ from stoker.pipeline.storage.store import StoreError, Version, remote_version
 
 VERSION_S = 300.0
 MAX_FILES = 1 << 17         # that are remembered
+_NOTHING_TOLD = remote_version(0, "", "").marks
 
 
 def asked(root: str, name: str) -> Version:
@@ -53,4 +54,4 @@ class RemoteVersions:
 
 def tells_changes(version: Version) -> bool:
     """Whether a file that changes gets another version: a web server may say only its size."""
-    return version != remote_version(version.size, "", "")
+    return version.marks != _NOTHING_TOLD

@@ -18,25 +18,22 @@ import numpy as np
 from benchmarks.contenders.protocol import BATCH, arguments, serve_with, shuffled
 
 
-def bare(mode: str, size: int) -> Callable[[str], np.ndarray]:
-    """Reads and decodes the JPEG at a path, with PIL alone."""
+def bare(mode: str, size: int) -> Callable[[bytes], np.ndarray]:
+    """Decodes the bytes of a JPEG, with PIL alone."""
     from PIL import Image
     from stoker.workers.jpeg import size_of
     filters: Any = getattr(Image, "Resampling", Image)      # where they are since Pillow 9.1, and before
     if mode == "exact":
-        def exact(path: str) -> np.ndarray:
-            with open(path, "rb") as file:
-                image = Image.open(io.BytesIO(file.read()), formats=["JPEG"])
+        def exact(data: bytes) -> np.ndarray:
+            image = Image.open(io.BytesIO(data), formats=["JPEG"])
             return np.asarray(image.resize((size, size)).convert("RGB"))
         return exact
     gap, resample = {"fast": (2.0, filters.BICUBIC), "fastest": (1.0, filters.BILINEAR),
                      "sampled": (0.7, filters.NEAREST)}[mode]
 
-    def load(path: str) -> np.ndarray:
-        with open(path, "rb") as file:
-            data = file.read()
+    def load(data: bytes) -> np.ndarray:
         found = size_of(data)
-        assert found is not None, "%s is no ordinary JPEG" % path
+        assert found is not None, "this is no ordinary JPEG"
         width, height = found
         most = min(found) // int(gap * size)
         scale = 8 if most >= 8 else 4 if most >= 4 else 2 if most >= 2 else 1
@@ -47,7 +44,7 @@ def bare(mode: str, size: int) -> Callable[[str], np.ndarray]:
     return load
 
 
-def loader(way: str, size: int) -> Callable[[str], np.ndarray]:
+def decoder(way: str, size: int) -> Callable[[bytes], np.ndarray]:
     if way != "libjpeg":
         from stoker.pipeline.arrays import keep_freed_memory
         keep_freed_memory()
@@ -56,24 +53,27 @@ def loader(way: str, size: int) -> Callable[[str], np.ndarray]:
     import simplejpeg
     cv2.setNumThreads(1)
 
-    def load(path: str) -> np.ndarray:
-        with open(path, "rb") as file:
-            data = file.read()
+    def load(data: bytes) -> np.ndarray:
         # reduced by whole eighths while it is decoded, to at least the size
         image = simplejpeg.decode_jpeg(data, "RGB", min_height=size, min_width=size, min_factor=1)
         return cv2.resize(image, (size, size), interpolation=cv2.INTER_LINEAR)
     return load
 
 
+def content(path: str) -> bytes:
+    with open(path, "rb") as file:
+        return file.read()
+
+
 def decode(way: str, folder: str, size: int, number: int, pipe: Any) -> None:
     """One process: measures whenever the pipe says how long."""
-    load, files = loader(way, size), shuffled(folder, number)
+    load, files = decoder(way, size), shuffled(folder, number)
     batch = np.empty((BATCH, size, size, 3), np.uint8)
     seconds = 0.1
     while True:
         images, begin = 0, time.perf_counter()
         while time.perf_counter() - begin < seconds:
-            batch[images % BATCH] = load(next(files)[0])
+            batch[images % BATCH] = load(content(next(files)[0]))
             images += 1
         pipe.send((images, time.perf_counter() - begin))
         seconds = pipe.recv()

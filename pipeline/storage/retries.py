@@ -56,10 +56,11 @@ def pause_s(failed: int, elapsed_s: float, asked_s: Optional[float], draw: Calla
     return min(left_s, pause if asked_s is None else max(pause, asked_s))
 
 
-def carried_out(ask: Callable[[], T], what: str, note: Optional[Callable[[str], None]] = None, limit_s: float = RETRY_S,
-                draw: Callable[[], float] = random.Random().random, clock: Callable[[], float] = time.monotonic,
-                sleep: Callable[[float], None] = time.sleep, unknown_host_s: float = UNKNOWN_HOST_S) -> T:
-    """What ``ask()`` returns, which is called again as long as it raises TryAgain. ``what``: "reading s3://b/a.tar".
+def carried_out(ask: Callable[[], T], what: Callable[[], str], note: Optional[Callable[[str], None]] = None,
+                limit_s: float = RETRY_S, draw: Callable[[], float] = random.Random().random,
+                clock: Callable[[], float] = time.monotonic, sleep: Callable[[float], None] = time.sleep,
+                unknown_host_s: float = UNKNOWN_HOST_S) -> T:
+    """What ``ask()`` returns, which is called again as long as it raises TryAgain. ``what()``: "reading s3://b/a.tar".
     ``note`` gets one line when it has been tried for a second. Raises Unavailable, after ``unknown_host_s`` if the
     server's name is unknown all that time, or Damaged if MAX_WRONG answers were wrong; what else ``ask`` raises."""
     start, failed, wrong, noted = clock(), 0, 0, False
@@ -73,10 +74,10 @@ def carried_out(ask: Callable[[], T], what: str, note: Optional[Callable[[str], 
             until_s = limit_s if unknown_at_s is None else min(limit_s, unknown_at_s + unknown_host_s)
             pause = pause_s(failed, elapsed_s, error.asked_s, draw, until_s)
             if wrong >= MAX_WRONG or pause is None:
-                raise _given_up(what, error, failed, elapsed_s) from error
+                raise _given_up(what(), error, failed, elapsed_s) from error
             if note is not None and not noted and elapsed_s + pause >= NOTE_AFTER_S:
                 noted = True
-                note("%s gives nothing yet (%s): it is tried again for %.0f s" % (what, error, until_s))
+                note("%s gives nothing yet (%s): it is tried again for %.0f s" % (what(), error, until_s))
         sleep(pause)
 
 

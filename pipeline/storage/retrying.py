@@ -87,8 +87,8 @@ class RetryingStore:
     def _tried(self, ask: Callable[[], T], doing: str, path: str) -> T:
         is_new = self.root not in _have_answered
         # a container that starts again has no name meanwhile
-        found = carried_out(ask, "%s %s" % (doing, printable_path(joined(self.root, path))), self._note, self._limit_s,
-                            unknown_host_s=UNKNOWN_HOST_S if is_new and finds_names else self._limit_s)
+        found = carried_out(ask, lambda: "%s %s" % (doing, printable_path(joined(self.root, path))), self._note,
+                            self._limit_s, unknown_host_s=UNKNOWN_HOST_S if is_new and finds_names else self._limit_s)
         if is_new and len(_have_answered) < MAX_REMEMBERED:
             _have_answered.add(self.root)
         return found

@@ -4,6 +4,7 @@ What a store's errors are worth here: what is gone is a bad file on every host; 
 others may have the credentials; all else fails the step, which is tried elsewhere. Nothing here retries: stores do.
 """
 
+import re
 import socket
 from typing import Optional, Sequence, Tuple
 from urllib.parse import unquote_to_bytes
@@ -17,6 +18,7 @@ from stoker.pipeline.storage.store import Entry, Gone, Refused, Store, StoreErro
 from stoker.pipeline.text import printable_path
 
 _GONE = "FileNotFoundError: no such file"      # as of a folder: a bad file has one reason, wherever it lies
+_CONTROL = re.compile(rb"[\x00-\x1f\x7f]")
 _MAX_DECODED = 4                               # times that a server may take a path for quoted
 
 
@@ -38,7 +40,7 @@ def stays_below(name: bytes) -> bool:
     or takes a backslash for '/'. Control characters could end a line of a request."""
     for _ in range(_MAX_DECODED):
         parts = name.replace(b"\\", b"/").split(b"/")
-        if not parts[0] or b".." in parts or b"." in parts or any(byte < 32 or byte == 127 for byte in name):
+        if not parts[0] or b".." in parts or b"." in parts or _CONTROL.search(name):
             return False
         decoded = unquote_to_bytes(name)
         if decoded == name:

@@ -7,6 +7,7 @@ signs for what a URL cannot hold. A path below a root is always the plain text.
 """
 
 import re
+from functools import lru_cache
 from typing import NamedTuple, Tuple
 from urllib.parse import quote, unquote_to_bytes
 
@@ -20,6 +21,7 @@ MAX_URL_CHARS = 4096
 _URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+)://(.*)\Z", re.DOTALL)
 _BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{1,254}\Z")
 _HOST = re.compile(r"([a-z0-9](?:[a-z0-9_.-]*[a-z0-9])?\.?|\[[0-9a-f:.]+\])(?::([0-9]{1,5}))?\Z")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _PORTS = {"http": 80, "https": 443}
 _SAFE = "/!$&'()*,;=:@~-._"        # of a path in a URL, besides letters and digits; Amazon takes '+' for a space
 _ALIKE = {"s3a": "s3", "s3n": "s3", "gcs": "gs", "abfs": "az", "abfss": "az", "wasb": "az", "wasbs": "az"}
@@ -114,7 +116,7 @@ def problem_of(path: str) -> str:
         return "has a '.' or '..' in it, and so could lead out of the root"
     if "" in parts:
         return "begins or ends with '/', or has two in a row"
-    if any(ord(letter) < 32 or ord(letter) == 127 for letter in path):
+    if _CONTROL.search(path):
         return "has control characters in it"
     return ""
 
@@ -139,6 +141,7 @@ def parent(url: str) -> Tuple[str, str]:
     return text_of(parts._replace(path=folder)), name
 
 
+@lru_cache(maxsize=256)         # one read names its file several times
 def quoted(path: str) -> str:
     """``path`` as it stands in a URL: its bytes in UTF-8, with percent signs."""
     return quote(path.encode("utf-8", "surrogateescape"), safe=_SAFE)

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stoker.pipeline.storage.clients.http_connection import MAX_HEAD_BYTES, BadAnswer, Connection
+from stoker.pipeline.storage.clients.http_connection import (MAX_HEAD_BYTES, BadAnswer, Connection,
+                                                                limit_silence)
 
 OK = b"HTTP/1.1 200 OK\r\n"
 BODY = b"0123456789" * 30
@@ -20,7 +21,7 @@ CHUNKED = (OK + b"transfer-encoding: Chunked\r\n\r\n" + b"a;x=y\r\n" + BODY[:10]
 def answers(sent, pieces=(), count=1, has_body=True, is_open=False):
     """(status, ETag, body) of each answer in the bytes ``sent``, which come in ``pieces`` of these sizes."""
     ours, theirs = socket.socketpair()
-    ours.settimeout(0.2 if is_open else 5)
+    limit_silence(ours, 0.2 if is_open else 5)
 
     def send():
         start = 0
@@ -68,12 +69,28 @@ def test_bodies():
     OK + b"Content-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", OK + b"Transfer-Encoding: gzip\r\n\r\n",
     OK + b"Transfer-Encoding: chunked\r\n\r\n-1\r\n", OK + b"Transfer-Encoding: chunked\r\n\r\n3\r\nabcd\r\n0\r\n\r\n",
     OK + b"Transfer-Encoding: chunked\r\n\r\n0\r\n" + b"a: b\r\n" * 1000, OK + b"a: b\r\n" * 1000 + b"\r\n",
-    b"x" * (MAX_HEAD_BYTES + 70000), OK + b"a: \0\r\n\r\n", b"HTTP/1.1 100 Continue\r\n\r\n" * 100,
+    b"x" * (MAX_HEAD_BYTES + 70000), OK + b"a: \0\r\n\r\n", OK + b"a: \r \r\n\r\n", OK + b"a: \n \r\n\r\n",
+    b"HTTP/1.1 200 O\nK\r\n\r\n", OK + b": b\r\n\r\n", OK + b"a\xe4: b\r\n\r\n", b"HTTP/1.1 100 Continue\r\n\r\n" * 100,
     OK + b"Transfer-Encoding: chunked\r\n\r\n" + b"1" * 70000])
 def test_what_is_no_answer(sent):
     with pytest.raises(BadAnswer) as caught:
         answers(sent)
     assert len(str(caught.value)) < 300
+
+
+@pytest.mark.timeout(60)
+def test_a_long_field_of_spaces_is_read_in_one_pass():
+    """With a pattern that looks for the value's end from every space on, these would take minutes."""
+    spaces = b" " * (MAX_HEAD_BYTES - 1000)
+    head = OK + b"a: x" + spaces + b"x\r\nContent-Length: 0\r\n\r\n"
+    assert answers(head * 100, count=100) == [(200, None, b"")] * 100
+
+
+def test_a_server_that_takes_nothing():
+    ours, theirs = socket.socketpair()
+    limit_silence(ours, 0.2)
+    with ours, theirs, pytest.raises(socket.timeout):
+        Connection(ours).ask(b"x" * (64 << 20), True)
 
 
 @pytest.mark.parametrize("sent", [b"", OK, WHOLE[:-1], CHUNKED[:-3], CHUNKED[:200], CHUNKED[:60]])

@@ -33,7 +33,7 @@ class Clock:
         self.now += duration_s
 
     def run(self, **settings):
-        return carried_out(self.ask, "reading s3://b/a", self.notes.append, draw=random.Random(1).random,
+        return carried_out(self.ask, lambda: "reading s3://b/a", self.notes.append, draw=random.Random(1).random,
                            clock=lambda: self.now, sleep=self.sleep, **settings)
 
 
@@ -109,7 +109,7 @@ def test_a_name_that_is_unknown_now_and_then_is_a_bad_moment_of_dns():
             clock.tries += 1
             raise TryAgain("Name or service not known", is_unknown_host=True)
         return clock.ask()
-    assert carried_out(ask, "reading s3://b/a", None, draw=random.Random(1).random, clock=lambda: clock.now,
+    assert carried_out(ask, lambda: "reading s3://b/a", None, draw=random.Random(1).random, clock=lambda: clock.now,
                        sleep=clock.sleep) == b"bytes"
 
 

@@ -8,6 +8,8 @@ with a length, in chunks, or up to the end of the connection; every part is boun
 import math
 import re
 import socket
+import ssl
+import struct
 import time
 from typing import Dict, List, Optional, Tuple
 
@@ -17,8 +19,9 @@ MAX_INTERIM = 8                 # answers such as 100 Continue before the right 
 _LINE_BYTES = 4 << 10           # of a chunk's size with its extensions, or of a field behind the last one
 _RECEIVED_BYTES = 64 << 10      # at first: head and a picture
 _PIECE_BYTES = 1 << 20
-_STATUS = re.compile(rb"HTTP/1\.([01]) (\d{3})(?: ([^\r\n]*))?\Z")
-_FIELD = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+):[ \t]*(.*?)[ \t]*\Z", re.DOTALL)
+_STATUS = re.compile(r"HTTP/1\.([01]) ([0-9]{3})(?: ([^\r\n]*))?\Z")
+_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+\Z")
+_STRAY = re.compile(r"\r(?!\n)|(?<!\r)\n|\0")
 _SIZE = re.compile(rb"([0-9A-Fa-f]{1,15})[ \t]*(?:;.*)?\Z", re.DOTALL)
 _LENGTH = re.compile(r"\d{1,15}\Z")
 _UNTIL_THE_END, _WITH_LENGTH, _IN_CHUNKS = range(3)
@@ -26,6 +29,18 @@ _UNTIL_THE_END, _WITH_LENGTH, _IN_CHUNKS = range(3)
 
 class BadAnswer(Exception):
     """What came is no answer of HTTP/1.1. ``str(error)`` is a clause."""
+
+
+def limit_silence(sock: socket.socket, silence_s: float) -> None:
+    """A call of ``sock`` waits so long at most. Where the kernel itself can see to that, a call is one step instead of
+    a poll and another one, between which a thread may have to wait for Python's lock."""
+    if isinstance(sock, ssl.SSLSocket):
+        sock.settimeout(silence_s)
+        return
+    sock.settimeout(None)
+    limit = struct.pack("ll", int(silence_s), int(silence_s % 1 * 1e6))
+    for option in (socket.SO_RCVTIMEO, socket.SO_SNDTIMEO):
+        sock.setsockopt(socket.SOL_SOCKET, option, limit)
 
 
 class Fields:
@@ -51,7 +66,10 @@ class Connection:
         """Sends the request, and gives the answer when its head is there. ``has_body``: it is no HEAD. ``until``: the
         time of ``time.monotonic()`` at which all of the head must be there. Raises OSError, BadAnswer."""
         self.until = until
-        self.sock.sendall(request)
+        try:
+            self.sock.sendall(request)
+        except BlockingIOError as error:
+            raise socket.timeout("it takes nothing") from error
         for _ in range(MAX_INTERIM):
             status, reason, fields, version = self._head()
             if status >= 200:
@@ -66,7 +84,10 @@ class Connection:
         of them together."""
         if time.monotonic() > self.until:
             raise socket.timeout("it comes too slowly")
-        return self.sock.recv(most)
+        try:
+            return self.sock.recv(most)
+        except BlockingIOError as error:
+            raise socket.timeout("it says nothing") from error
 
     def _head(self) -> Tuple[int, str, Dict[str, str], int]:
         start, data = 0, self.received
@@ -82,20 +103,24 @@ class Connection:
                                            else "the connection was cut in the head of an answer")
             start, data = len(data), data + more if data else more
         self.received = data[end + 4:]
-        lines = data[:end].split(b"\r\n")
+        text = data[:end].decode("latin-1")
+        lines = text.split("\r\n")
         match = _STATUS.match(lines[0])
         if match is None or len(lines) > MAX_FIELDS:
             raise BadAnswer("no head of HTTP/1.1: %r" % lines[0][:60])
+        stray = _STRAY.search(text)
+        if stray:
+            raise BadAnswer("%r within a line of its head" % stray.group())
         found: Dict[str, str] = {}
         for line in lines[1:]:
-            field = _FIELD.match(line)
-            if field is None or b"\n" in line or b"\r" in line or b"\0" in line:
+            name, colon, value = line.partition(":")
+            if not colon or not _NAME.match(name):
                 raise BadAnswer("a header field that is none: %r" % line[:60])
-            name, value = field.group(1).decode("ascii").lower(), field.group(2).decode("latin-1")
+            name, value = name.lower(), value.strip(" \t")
             if found.setdefault(name, value) != value and name in ("content-length", "transfer-encoding",
                                                                   "content-range"):
                 raise BadAnswer("two values of %s" % name)
-        return int(match.group(2)), (match.group(3) or b"").decode("latin-1"), found, int(match.group(1))
+        return int(match.group(2)), match.group(3) or "", found, int(match.group(1))
 
 
 class Answer:

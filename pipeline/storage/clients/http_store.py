@@ -14,7 +14,7 @@ from stoker.pipeline.errors import ConfigError
 from stoker.pipeline.storage.clients import http_answers
 from stoker.pipeline.storage.folder_store import too_large, too_short
 from stoker.pipeline.storage.clients.http_access import Access
-from stoker.pipeline.storage.clients.http_connection import Answer, BadAnswer, Connection
+from stoker.pipeline.storage.clients.http_connection import Answer, BadAnswer, Connection, limit_silence
 from stoker.pipeline.storage.retries import TryAgain, is_unknown_host
 from stoker.pipeline.storage.store import Entry, Refused, StoreError, Version
 from stoker.pipeline.storage.urls import is_below, joined, normal, split
@@ -200,7 +200,7 @@ class HttpClient:
     def _connected(self) -> Connection:
         try:
             sock = self._access.connected(self._connect_s)
-            sock.settimeout(self._silence_s)
+            limit_silence(sock, self._silence_s)
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         except (*_FAILURES, ssl.CertificateError) as error:
             if isinstance(error, ssl.CertificateError) or (
