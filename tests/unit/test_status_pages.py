@@ -237,6 +237,17 @@ def test_static_pages_need_no_token_and_everything_else_does():
     assert caught.value.code == 403
 
 
+@pytest.mark.timeout(60)
+def test_a_header_of_spaces_is_read_in_one_pass():
+    """With a pattern that takes spaces in two places, these would take minutes of the trainer's time."""
+    gate, line = Gate(None, True), b"GET / HTTP/1.1\r\nHost: localhost\r\na:" + b" " * 8000
+    for _ in range(200):
+        with pytest.raises(Refused) as caught:
+            gate.path(line + b"\0\r\n\r\n")
+        assert caught.value.code == 400
+    assert gate.path(line + b"\r\n\r\n")[0] == "/"
+
+
 def test_the_head_of_an_answer():
     head = head_of(Page(200, "text/html; charset=utf-8", b"12345")).decode("ascii")
     for line in ("HTTP/1.1 200 OK", "Content-Type: text/html; charset=utf-8", "Content-Length: 5", "Connection: close",
