@@ -120,6 +120,6 @@ def _places(memory: int, size: int) -> List[Any]:
 
 if __name__ == "__main__":
     if len(sys.argv) > 4:
-        decode(*sys.argv[1:4], *map(int, sys.argv[4:9]))
+        decode(sys.argv[1], sys.argv[2], sys.argv[3], *map(int, sys.argv[4:9]))
     else:
         serve(batches(*arguments()), (os.cpu_count() or 1) * AHEAD)
