@@ -44,8 +44,8 @@ def data(tmp_path, monkeypatch):
 
 
 def content(data, audit, python, says="", **options):
-    """Of the audit. ``says``: what is written to standard error, which the supervisor may do later than the trainer goes
-    on with the other worker."""
+    """Of the audit. ``says``: what is written to standard error, which the supervisor may do later than the trainer
+    goes on with the other worker."""
     with opened(data, audit, generator="old_code:old", batch_size=8, epochs=2, workers=2, worker_python=python,
                 **options) as run:
         run.take_all()
