@@ -31,9 +31,14 @@ def nothing_left(tmp_path, monkeypatch):
         for pid, _ in left:
             kill(pid)                                      # so that they do not disturb other tests
         raise AssertionError("the test left processes: %s" % "; ".join("%d %s" % pair for pair in left)) from None
-    assert [thread.name for thread in threading.enumerate() if thread.name.startswith("stoker")] == []
+    wait_for(lambda: not own_threads(), "the end of its threads: %s" % own_threads())
     assert listening() == ports
     assert os.listdir(str(folder)) == []
+
+
+def own_threads():
+    """The names of Stoker's threads in this process. One that was told to end may need a moment for that."""
+    return [thread.name for thread in threading.enumerate() if thread.name.startswith("stoker")]
 
 
 def draw(root, suffix, count, size=None):

@@ -12,12 +12,13 @@ from stoker.pipeline.options import FORMER
 from stoker.pipeline.sources.folder import scan_folder
 from stoker.workers import formats, limits
 from stoker.workers.cache import Cache
-from tests.support.caching import batch, entries, in_use, job, kind, same
-from tests.support.processes import free_port, kill, opened, wait_for, worker_pids, workers_program
+from tests.support.caching import batch, closed, in_use, job, looking, same
+from tests.support.processes import kill_one, opened, wait_for, worker_pids, workers_program
 from tests.support.training import audit, consumed, finished
 
 OPTIONS = {"image_size": (48, 64), "decode": "fast", "batch_size": 16, "epochs": 2, "seed": 5}
 COUNT = 120
+EPOCH = 8                   # steps
 
 
 @pytest.fixture(autouse=True)
@@ -39,11 +40,21 @@ def settled(pictures):
 
 
 def run_of(data, path, workers=1, **options):
-    """(step, epoch, indices, crc32) of each step of a run."""
+    """(step, epoch, indices, crc32) of each step of a run. With a cache, all samples are in it at the end."""
     with opened(data, path, workers=workers, **dict(OPTIONS, prefetch=max(2, workers), **options)) as run:
         run.joined(max(1, workers))
+        if "cache" in options:
+            run.take(EPOCH)
+            wait_until_stored(options["cache"], data)
         run.take_all()
     return run.content()
+
+
+def wait_until_stored(folder, root, count=COUNT):
+    """Until so many samples are in the cache of a run that goes on: at its end, workers write no longer than a moment,
+    and what a slow disk has not taken by then is lost."""
+    with looking(folder, root, OPTIONS["image_size"]) as stored:
+        wait_for(lambda: stored() >= count, "%d samples in the cache" % count)
 
 
 def kept(folder, root):
@@ -54,7 +65,7 @@ def kept(folder, root):
         pixels, _ = batch(root, names, size=OPTIONS["image_size"])
         return pixels, in_use.cache.hits
     finally:
-        in_use.cache.close()
+        closed(in_use.cache)
         in_use.cache = None
 
 
@@ -81,8 +92,10 @@ def test_workers_killed_all_the_time_leave_a_sound_cache(settled, tmp_path, own_
             run.joined(3)
             for step in range(len(wanted) + 24):
                 run.take(1)
-                if step % 4 == 0 and step < len(wanted) + 12 and worker_pids():   # then they may store what is left
-                    kill(choice.choice(worker_pids()))
+                if step % 4 == 0 and step < len(wanted) + 12:       # then they may store what is left
+                    kill_one(choice)
+                if step == len(wanted) + 16:
+                    wait_until_stored(folder, settled, COUNT // 4)
                 time.sleep(0.02)
         assert run.content()[:len(wanted)] == wanted
         pixels, hits = kept(folder, settled)          # each entry against a fresh decode
@@ -94,9 +107,8 @@ def test_workers_killed_all_the_time_leave_a_sound_cache(settled, tmp_path, own_
 def test_a_worker_whose_predecessor_crashed_does_not_use_its_file(settled, tmp_path):
     """The file may be damaged and the reason for the crash. Without this, each worker might crash in turn."""
     wanted = run_of(settled, tmp_path / "without", cache=tmp_path / "cache", cache_gb=0.1)
-    address = "tcp://127.0.0.1:%d" % free_port()
-    with opened(settled, tmp_path / "audit", workers=0, bind=address, prefetch=2, **OPTIONS) as run, \
-            workers_program(address, "--processes", "1", "--cache", str(tmp_path / "cache")) as host:
+    with opened(settled, tmp_path / "audit", workers=0, prefetch=2, **OPTIONS) as run, workers_program(
+            run.stream.address, "--processes", "1", "--cache", str(tmp_path / "cache")) as host:
         run.take(2)
         os.kill(worker_pids(host.pid)[0], signal.SIGSEGV)
         run.take_all()
@@ -104,19 +116,28 @@ def test_a_worker_whose_predecessor_crashed_does_not_use_its_file(settled, tmp_p
     assert run.content() == wanted
 
 
+def hosts(run):
+    """The supervisors whose workers have made steps of it."""
+    return {entry["worker"].split("/")[0] for entry in run.entries()}
+
+
 def test_two_supervisors_share_a_folder(settled, tmp_path):
     wanted = run_of(settled, tmp_path / "without")
     for state in ("cold", "warm"):
-        address = "tcp://127.0.0.1:%d" % free_port()
         options = ["--processes", "2", "--once", "--cache", str(tmp_path / "cache"), "--cache-gb", "0.5"]
-        with opened(settled, tmp_path / state, workers=0, bind=address, prefetch=8, **OPTIONS) as run, \
-                workers_program(address, *options) as one, workers_program(address, *options) as other:
+        with opened(settled, tmp_path / state, workers=0, prefetch=8, **dict(OPTIONS, epochs=8)) as run, \
+                workers_program(run.stream.address, *options) as one, \
+                workers_program(run.stream.address, *options) as other:
             run.joined(4)
+            while len(hosts(run)) < 2 and run.stream.step < 7 * EPOCH:
+                run.take(1)
+                time.sleep(0.02)            # else one of them makes all steps before the other one has a core
+            wait_until_stored(tmp_path / "cache", settled)
             run.take_all()
             run.stream.close()
             assert (one.wait(), other.wait()) == (0, 0)
-        assert run.content() == wanted
-        assert len({entry["worker"].split("/")[0] for entry in run.entries()}) == 2
+        assert run.content()[:len(wanted)] == wanted
+        assert len(hosts(run)) == 2
     for program in (one, other):
         line, = program.wait_for_line("samples of this kind")
         assert " %d samples" % COUNT in line and "of 0.5 GB" in line
@@ -126,9 +147,8 @@ def test_two_supervisors_share_a_folder(settled, tmp_path):
 def test_folder_that_cannot_be_made_is_logged_once_and_the_run_continues(settled, tmp_path):
     (tmp_path / "file").write_text("")
     wanted = run_of(settled, tmp_path / "without")
-    address = "tcp://127.0.0.1:%d" % free_port()
-    with opened(settled, tmp_path / "audit", workers=0, bind=address, prefetch=4, **OPTIONS) as run, \
-            workers_program(address, "--processes", "2", "--once", "--cache", str(tmp_path / "file" / "cache")) as host:
+    with opened(settled, tmp_path / "audit", workers=0, prefetch=4, **OPTIONS) as run, workers_program(
+            run.stream.address, "--processes", "2", "--once", "--cache", str(tmp_path / "file" / "cache")) as host:
         run.take_all()
         run.stream.close()
         assert host.wait() == 0
@@ -168,10 +188,8 @@ def test_the_trainers_command_line(settled, tmp_path):
 
 def test_entries_are_counted_where_others_write(settled, tmp_path):
     """What one process stores, another that had the file open before finds."""
-    early = Cache(str(tmp_path / "cache"), 1.0, lambda text, error: None)
-    try:
-        assert kind(early, job(settled, size=OPTIONS["image_size"])) and entries(early) == 0
-        run_of(settled, tmp_path / "audit", 2, cache=tmp_path / "cache")
-        assert entries(early) == COUNT
-    finally:
-        early.close()
+    with looking(tmp_path / "cache", settled, OPTIONS["image_size"]) as stored, \
+            opened(settled, tmp_path / "audit", workers=2, prefetch=2, cache=tmp_path / "cache", **OPTIONS) as run:
+        assert stored() == 0
+        run.take(EPOCH)
+        wait_for(lambda: stored() == COUNT, "all samples in the cache")

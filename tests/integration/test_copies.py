@@ -7,7 +7,7 @@ import pytest
 
 import stoker
 from tests.support import stored
-from tests.support.processes import opened
+from tests.support.processes import opened, wait_for
 
 OLD_CODE = """
 import os, signal
@@ -43,19 +43,21 @@ def data(tmp_path, monkeypatch):
     return files, stoker.tfrecord(str(records / "*.tfrecord")), flag
 
 
-def content(data, audit, python, **options):
+def content(data, audit, python, says="", **options):
+    """Of the audit. ``says``: what is written to standard error, which the supervisor may do later than the trainer
+    goes on with the other worker."""
     with opened(data, audit, generator="old_code:old", batch_size=8, epochs=2, workers=2, worker_python=python,
                 **options) as run:
         run.take_all()
-        return run.content(), run.printed()
+        wait_for(lambda: says in run.printed(), says)
+        return run.content()
 
 
 def test_a_killed_worker_leaves_no_copies(data, tmp_path, worker_python):
     files, records, flag = data
-    wanted, _ = content(str(files), tmp_path / "reference", worker_python)
+    wanted = content(str(files), tmp_path / "reference", worker_python)
     flag.unlink()
-    found, printed = content(records, tmp_path / "audit", worker_python)
-    assert found == wanted and "SIGKILL" in printed
+    assert content(records, tmp_path / "audit", worker_python, "SIGKILL") == wanted
     copy = flag.read_text()
     assert copy.startswith(str(tmp_path / "temporary" / "stoker-copies-")) and not os.path.exists(os.path.dirname(copy))
     assert os.listdir(str(tmp_path / "temporary")) == []
@@ -63,6 +65,6 @@ def test_a_killed_worker_leaves_no_copies(data, tmp_path, worker_python):
 
 def test_in_a_sandbox_too(data, tmp_path, worker_python):
     files, records, _ = data
-    wanted, _ = content(str(files), tmp_path / "reference", worker_python)
-    assert content(records, tmp_path / "audit", worker_python, sandbox="on", allow_read=str(tmp_path))[0] == wanted
+    wanted = content(str(files), tmp_path / "reference", worker_python)
+    assert content(records, tmp_path / "audit", worker_python, sandbox="on", allow_read=str(tmp_path)) == wanted
     assert os.listdir(str(tmp_path / "temporary")) == []

@@ -89,7 +89,7 @@ def test_record_files_on_a_web_server(server, reference, tmp_path):
 
 @pytest.mark.parametrize("program", ["trainer", "stoker.inspection.check", "stoker.packing.pack", "a program"])
 def test_a_web_server_that_is_away_is_told_at_once_and_once(program, data, tmp_path):
-    with serving(data, away_s=8) as url:
+    with serving(data, away_s=2) as url:
         pattern = url + "/train-{000..002}.tar"
         if program == "a program":
             (tmp_path / "own.py").write_text("import stoker\nstoker.tar(%r, label='cls')\n" % pattern)

@@ -55,6 +55,25 @@ main()
 """
 
 
+#: Takes a tenth of a second for each sample once it has written stoker-pack.json: it is not done before a signal comes.
+SLOW = """
+import os, time
+from stoker.packing import output
+from stoker.packing.pack import main
+add = output.OutFolder.add
+def slowly(folder, *args):
+    if os.path.exists(os.path.join(folder.path, "stoker-pack.json")):
+        time.sleep(0.1)
+    add(folder, *args)
+output.OutFolder.add = slowly
+main()
+"""
+
+
+def slow_command(python, *arguments):
+    return [python or sys.executable, "-c", SLOW] + [str(argument) for argument in arguments]
+
+
 def command(python, *arguments):
     return [python or sys.executable, "-m", "stoker.packing.pack"] + [str(argument) for argument in arguments]
 
@@ -320,8 +339,8 @@ def test_a_run_that_is_killed_anywhere_goes_on_to_the_same_bytes(tmp_path, pytho
 @pytest.mark.parametrize("python, signum, code", [
     (None, signal.SIGINT, 130), (NEWEST, signal.SIGINT, 130), (NEWEST, signal.SIGTERM, 143)])
 def test_ctrl_c_leaves_complete_shards_and_no_temporary_file(tmp_path, python, signum, code):
-    folder, out = make_folder(tmp_path / "photos", 1500), tmp_path / "out"
-    process = subprocess.Popen(command(python, folder, out, "--shard-mb", 1), cwd=ROOT, stdout=subprocess.PIPE,
+    folder, out = make_folder(tmp_path / "photos", 300), tmp_path / "out"
+    process = subprocess.Popen(slow_command(python, folder, out, "--shard-mb", 1), cwd=ROOT, stdout=subprocess.PIPE,
                                stderr=subprocess.PIPE, universal_newlines=True)
     try:
         wait_for(lambda: (out / "stoker-pack.json").exists(), "the first shard", every_s=0.002)
@@ -342,8 +361,8 @@ def test_ctrl_c_leaves_complete_shards_and_no_temporary_file(tmp_path, python, s
 
 
 def test_one_process_packs_into_a_folder(tmp_path):
-    folder, out = make_folder(tmp_path / "photos", 3000), tmp_path / "out"
-    process = subprocess.Popen(command(None, folder, out, "--shard-mb", 1), cwd=ROOT, stdout=subprocess.DEVNULL,
+    folder, out = make_folder(tmp_path / "photos", 300), tmp_path / "out"
+    process = subprocess.Popen(slow_command(None, folder, out, "--shard-mb", 1), cwd=ROOT, stdout=subprocess.DEVNULL,
                                stderr=subprocess.DEVNULL)
     try:
         wait_for(lambda: (out / "stoker-pack.json").exists(), "what it writes under its lock", every_s=0.002)

@@ -1,5 +1,6 @@
 """The shared parts of the tests of the cache: batches of a generator, programs that use a cache as a worker does."""
 
+import contextlib
 import glob
 import os
 import threading
@@ -112,6 +113,26 @@ def entries(cache):
     return file.env.stat()["entries"] if file is not None else 0
 
 
+def closed(cache):
+    """Closes the cache, and waits for its threads, which end with their process, but here the process goes on."""
+    cache.close()
+    for thread in threading.enumerate():
+        if thread.name == "stoker-cache":
+            thread.join(60)
+            assert not thread.is_alive()
+
+
+@contextlib.contextmanager
+def looking(folder, root, size):
+    """A function that counts the samples of pictures below ``root`` that are in the cache, whoever stores them."""
+    cache = Cache(str(folder), 1.0, lambda text, error: None)
+    try:
+        assert kind(cache, job(root, size=size))
+        yield lambda: entries(cache)
+    finally:
+        closed(cache)
+
+
 class Host:
     """One worker after the other, with one folder for their cache. Each is a new ``Cache`` in this process."""
 
@@ -122,17 +143,13 @@ class Host:
     def worker(self, gb=1.0, distrusted=False):
         """The cache of the next worker; the worker before it has ended in good order."""
         self.end()
-        for thread in threading.enumerate():
-            if thread.name == "stoker-cache":      # ends with its process, but here the process goes on
-                thread.join(60)
-                assert not thread.is_alive()
         storage.close_kept()                                    # so do the folders that it has open
         in_use.cache = Cache(self.folder, gb, lambda text, error: self.notes.append(text), distrusted=distrusted)
         return in_use.cache
 
     def end(self):
         if in_use.cache is not None:
-            in_use.cache.close()
+            closed(in_use.cache)
             in_use.cache = None
 
     def batch(self, root, names=None, **options):

@@ -13,7 +13,7 @@ import subprocess
 import sys
 import threading
 import time
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 
 import psutil
 
@@ -342,5 +342,13 @@ def diary(folder, what):
 
 
 def kill(pid):
-    """SIGKILL."""
-    os.kill(pid, signal.SIGKILL)
+    """SIGKILL, unless it is gone: it may have ended since it was found."""
+    with suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGKILL)
+
+
+def kill_one(choice):
+    """SIGKILL for one of the workers of this process, which the ``Random`` chooses; none if all have just ended."""
+    pids = worker_pids()
+    if pids:
+        kill(choice.choice(pids))

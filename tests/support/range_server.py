@@ -12,7 +12,7 @@ class _Handler(http.server.SimpleHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     folder = ""
     delay_s = 0.0       # before each answer
-    back_at_s = 0.0     # by time.monotonic(): until then, each answer is 503
+    away = None         # an Away, which says whether the answer is 503
 
     def log_message(self, *arguments):
         pass
@@ -22,7 +22,7 @@ class _Handler(http.server.SimpleHTTPRequestHandler):
 
     def do_GET(self):
         time.sleep(self.delay_s)
-        if time.monotonic() < self.back_at_s:
+        if self.away is not None and self.away.refuses(self.path):
             self.send_error(503)
             return
         path = os.path.join(self.folder, os.path.relpath(self.translate_path(self.path), os.getcwd()))
@@ -55,6 +55,23 @@ class _Handler(http.server.SimpleHTTPRequestHandler):
             self.wfile.write(body)
 
 
+class Away:
+    """A server that is away from the first request on: until it has refused one file for so many seconds. So whoever
+    asks meets it, however late, and is refused as long as that."""
+
+    def __init__(self, seconds):
+        self._seconds, self._since_s, self._is_back, self._lock = seconds, {}, False, threading.Lock()
+
+    def refuses(self, path):
+        """Whether the answer to a request for ``path``, now, is that it is away."""
+        with self._lock:
+            if self._is_back:
+                return False
+            now = time.monotonic()
+            self._is_back = now - self._since_s.setdefault(path, now) >= self._seconds      # from the next request on
+            return True
+
+
 class _Server(http.server.HTTPServer):
     daemon_threads = True
 
@@ -69,9 +86,10 @@ class _Server(http.server.HTTPServer):
 
 @contextlib.contextmanager
 def serving(folder, delay_s=0.0, away_s=0.0):
-    """The URL at which the files of ``folder`` are. Each answer comes after ``delay_s``; for ``away_s``, it is 503."""
+    """The URL at which the files of ``folder`` are. Each answer comes after ``delay_s``; for ``away_s`` from the first
+    request on, it is 503."""
     server = _Server(("127.0.0.1", 0), type("Handler", (_Handler,), {
-        "folder": str(folder), "delay_s": delay_s, "back_at_s": time.monotonic() + away_s}))
+        "folder": str(folder), "delay_s": delay_s, "away": Away(away_s) if away_s else None}))
     thread = threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True)
     thread.start()
     try:
