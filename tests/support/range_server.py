@@ -12,7 +12,8 @@ class _Handler(http.server.SimpleHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     folder = ""
     delay_s = 0.0       # before each answer
-    back_at_s = 0.0     # by time.monotonic(): until then, each answer is 503
+    away_s = 0.0        # from the first request on: until then, each answer is 503
+    first_s = None      # when that came, by time.monotonic()
 
     def log_message(self, *arguments):
         pass
@@ -22,7 +23,10 @@ class _Handler(http.server.SimpleHTTPRequestHandler):
 
     def do_GET(self):
         time.sleep(self.delay_s)
-        if time.monotonic() < self.back_at_s:
+        cls = type(self)
+        if cls.first_s is None:
+            cls.first_s = time.monotonic()
+        if time.monotonic() < cls.first_s + self.away_s:
             self.send_error(503)
             return
         path = os.path.join(self.folder, os.path.relpath(self.translate_path(self.path), os.getcwd()))
@@ -69,9 +73,10 @@ class _Server(http.server.HTTPServer):
 
 @contextlib.contextmanager
 def serving(folder, delay_s=0.0, away_s=0.0):
-    """The URL at which the files of ``folder`` are. Each answer comes after ``delay_s``; for ``away_s``, it is 503."""
+    """The URL at which the files of ``folder`` are. Each answer comes after ``delay_s``; for ``away_s`` from the first
+    request on, however late that comes, it is 503."""
     server = _Server(("127.0.0.1", 0), type("Handler", (_Handler,), {
-        "folder": str(folder), "delay_s": delay_s, "back_at_s": time.monotonic() + away_s}))
+        "folder": str(folder), "delay_s": delay_s, "away_s": away_s}))
     thread = threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True)
     thread.start()
     try:
