@@ -134,7 +134,7 @@ def test_a_fault_that_stays_is_one_sentence(ask, place, fault, kind):
     noted = fault == "503"                       # a note comes after one second
     for _ in range(3):
         answer = ask("read", "a/z", 10, 60000, limit_s=2.5 if noted else 0.3)
-        if len(answer["notes"]) == noted:        # none either if this host stood still from before that second to the limit
+        if len(answer["notes"]) == noted:        # none either if the probe stood still until the limit
             break
     failure(answer, kind, "expired" if fault == "expired" and place.kind == "s3" else re.escape(place.root) + "/a/z")
     assert len(answer["notes"]) == noted
