@@ -14,7 +14,7 @@ STEPS = 48 * EPOCHS
 
 
 def test_images(images):
-    """images: no root, no TensorFlow in the worker's, 150 MB at most above Python's (17: clients of stores, 18: HDF5)"""
+    """images: no root, no TensorFlow in the worker's, at most 150 MB over Python's (17: clients of stores, 18: HDF5)"""
     for image in images:
         assert docker("inspect", "--format", "{{.Config.User}}", image) == "1000:1000"
         assert "org.opencontainers.image.title" in docker("inspect", "--format", "{{json .Config.Labels}}", image)
