@@ -76,9 +76,9 @@ def test_undisturbed(undisturbed, pictures):
         assert sorted(indices) == list(range(384))
 
 
-def test_containers_can_write_nowhere_but_into_their_volumes(project, undisturbed):
+def test_containers_can_write_nowhere_but_into_their_volumes(project):
     """up: no root, root file system and pictures read-only, the trainer's secrets out of the workers' sight"""
-    project.up("-d")
+    project.up("-d", STOKER_EPOCHS="1000")
     project.wait_for_steps(1)
     for container in project.containers("trainer") + project.containers("worker"):
         assert docker("exec", container, "id", "-u") == "1000"
@@ -89,8 +89,6 @@ def test_containers_can_write_nowhere_but_into_their_volumes(project, undisturbe
         assert "Read-only file system" in docker("exec", container, "touch", "/keys/new", check=False)
         assert docker("exec", container, "sh", "-c", "cd /keys && find . -type f | sort").split() == [
             "./worker/.gitignore", "./worker/trainer.key", "./worker/worker.key", "./worker/worker.key_secret"]
-    project.wait_for_end()
-    assert project.audit() == undisturbed
 
 
 def test_limits(project):

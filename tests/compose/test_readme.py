@@ -101,7 +101,7 @@ def test_on_several_hosts(typed, pictures, clone, images, tmp_path):
 def test_tensorboard(project):
     """docs/DOCKER.md: TensorBoard beside the training"""
     files = ["-f", "docker-compose.yml", "-f", "docker-compose.tensorboard.yml"]
-    project.compose(*(files + ["up", "-d"]), TENSORBOARD_PORT="0")
+    project.compose(*(files + ["up", "-d"]), TENSORBOARD_PORT="0", STOKER_EPOCHS="1000")     # not over before it starts
     try:
         board = wait_for(lambda: project.containers("tensorboard"), "TensorBoard")[0]
         assert docker("port", board, "6006").startswith("127.0.0.1:")
