@@ -39,9 +39,12 @@ install_packages() {
         policy=
     fi
     export DEBIAN_FRONTEND=noninteractive
-    installed=0
-    { apt-get update -q && apt-get install -y -q --no-install-recommends "$@"; } >"$work/apt.log" 2>&1 </dev/null ||
-        installed=1
+    for _ in 1 2; do # a download may be cut
+        installed=0
+        { apt-get update -q && apt-get install -y -q --no-install-recommends "$@"; } >"$work/apt.log" 2>&1 </dev/null ||
+            installed=1
+        [ $installed = 1 ] || break
+    done
     [ -z "$policy" ] || rm -f $policy
     [ $installed = 0 ] || { cat "$work/apt.log" >&2; say "installing $* failed: see above"; return 1; }
 }
@@ -90,9 +93,9 @@ trap 'exit 143' TERM
 # in a session of its own: Ctrl-C must reach the command and then `clean`, not the engine
 setsid dockerd --data-root "$work/data" --exec-root "$work/exec" --pidfile "$work/dockerd.pid" --host "$DOCKER_HOST" \
     >"$work/dockerd.log" 2>&1 </dev/null &
-for attempt in $(seq 120); do
+for attempt in $(seq 360); do
     ! docker version >/dev/null 2>&1 || break
-    [ "$attempt" != 120 ] || { tail -n 20 "$work/dockerd.log" >&2; say "the engine did not start in 60 s"; exit 1; }
+    [ "$attempt" != 360 ] || { tail -n 20 "$work/dockerd.log" >&2; say "the engine did not start in 180 s"; exit 1; }
     sleep 0.5
 done
 say "a temporary Docker engine runs: $(docker version --format '{{.Server.Version}}')"

@@ -27,7 +27,17 @@ die() {
 
 installed() { cmp -s ".setup/$1.txt" "$env/.installed/$1.txt" && [ -x "$env/bin/python" ]; }
 
-pip() { "$env/bin/python" -I -m pip "$@" >>"$log" 2>&1 </dev/null; }
+# Once more where a download was cut: pip itself repeats only what brings no answer. A file that was cut without an error
+# has another hash.
+cut='IncompleteRead|Connection broken|ConnectionResetError|Connection aborted|[Tt]imed out|DO NOT MATCH THE HASHES'
+pip() {
+    for try in first last; do
+        before=$(wc -l <"$log")
+        ! "$env/bin/python" -I -m pip "$@" >>"$log" 2>&1 </dev/null || return 0
+        [ $try = first ] && tail -n +$((before + 1)) "$log" | grep -qE "$cut" || return 1
+        sleep 5
+    done
+}
 
 # --no-deps and then `pip check`: a dependency that is not pinned is an error, never whatever is newest today.
 install() { pip install --no-deps "$@" && pip check; }

@@ -28,7 +28,8 @@ def images(clone):
     """Stoker's images, built once, under names of the tests' own: (trainer's, worker's)."""
     names = images_of("stoker-test-%s" % uuid.uuid4().hex[:8])
     with_names = dict(os.environ, TRAINER_IMAGE=names[0], WORKER_IMAGE=names[1])
-    subprocess.run(compose_command() + ["build"], cwd=clone, env=with_names, check=True)
+    if subprocess.run(compose_command() + ["build"], cwd=clone, env=with_names).returncode != 0:
+        subprocess.run(compose_command() + ["build"], cwd=clone, env=with_names, check=True)    # a download was cut
     yield names
     docker("image", "rm", "--force", *names, check=False)
 

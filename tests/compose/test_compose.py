@@ -6,6 +6,7 @@ import re
 import subprocess
 import time
 
+from stoker.pipeline.monitoring.health import BEAT_INTERVAL_S, STALE_S
 from tests.compose.conftest import EPOCHS
 from tests.compose.project import Project, compose_command, crash, docker, health, state, wait_for
 
@@ -13,14 +14,17 @@ STEPS = 48 * EPOCHS
 
 
 def test_images(images):
-    """images: no root, no TensorFlow in the worker's, at most 280 MB of it (17 are the clients of stores, 18 HDF5)"""
+    """images: no root, no TensorFlow in the worker's, at most 150 MB over Python's (17: clients of stores, 18: HDF5)"""
     for image in images:
         assert docker("inspect", "--format", "{{.Config.User}}", image) == "1000:1000"
         assert "org.opencontainers.image.title" in docker("inspect", "--format", "{{json .Config.Labels}}", image)
     installed = docker("run", "--rm", "--entrypoint", "find", images[1], "/opt/stoker", "/usr/local/lib", "/app",
                        "-maxdepth", "5")
     assert "numpy" in installed and "tensorflow" not in installed.lower() and "/app/workers/" in installed
-    assert int(docker("inspect", "--format", "{{.Size}}", images[1])) < 280e6
+    # not the whole of it: Python's image grows with Debian's updates
+    size, base = (int(docker("inspect", "--format", "{{.Size}}", image))
+                  for image in (images[1], os.environ["WORKER_PYTHON_IMAGE"]))
+    assert 0 < size - base < 150e6
 
 
 def test_pillow_simd(clone, images):
@@ -35,6 +39,8 @@ def test_pillow_simd(clone, images):
               "print(images.decoded(file.getvalue(), (8, 8), 'fastest').size)")
     try:
         done = build("simd")
+        if done.returncode != 0:                         # a download was cut
+            done = build("simd")
         assert done.returncode == 0, done.stdout
         said = docker("run", "--rm", "--entrypoint", "python", images[1] + "-simd", "-c", decode)
         assert re.search(r"pillow-simd [\d.]+post\d+, libjpeg-turbo", said) and said.endswith("(8, 8)")
@@ -70,9 +76,9 @@ def test_undisturbed(undisturbed, pictures):
         assert sorted(indices) == list(range(384))
 
 
-def test_containers_can_write_nowhere_but_into_their_volumes(project, undisturbed):
+def test_containers_can_write_nowhere_but_into_their_volumes(project):
     """up: no root, root file system and pictures read-only, the trainer's secrets out of the workers' sight"""
-    project.up("-d")
+    project.up("-d", STOKER_EPOCHS="1000")
     project.wait_for_steps(1)
     for container in project.containers("trainer") + project.containers("worker"):
         assert docker("exec", container, "id", "-u") == "1000"
@@ -83,8 +89,6 @@ def test_containers_can_write_nowhere_but_into_their_volumes(project, undisturbe
         assert "Read-only file system" in docker("exec", container, "touch", "/keys/new", check=False)
         assert docker("exec", container, "sh", "-c", "cd /keys && find . -type f | sort").split() == [
             "./worker/.gitignore", "./worker/trainer.key", "./worker/worker.key", "./worker/worker.key_secret"]
-    project.wait_for_end()
-    assert project.audit() == undisturbed
 
 
 def test_limits(project):
@@ -111,9 +115,11 @@ def test_health(project):
     trainer, worker = project.trainer, project.containers("worker")[0]
     for container in (trainer, worker):
         wait_for(lambda: health(container) == "healthy", "a healthy container")  # noqa: B023
+    killed_s = time.monotonic()
     docker("kill", trainer)
-    # for ten seconds more
-    assert docker("exec", worker, "python", "-m", "stoker.pipeline.monitoring.health", "/tmp/alive") == "well"
+    said = docker("exec", worker, "python", "-m", "stoker.pipeline.monitoring.health", "/tmp/alive", check=False)
+    # for ten seconds more; on a busy machine the engine may need as long to ask
+    assert said == "well" or time.monotonic() - killed_s > STALE_S - BEAT_INTERVAL_S, said
     wait_for(lambda: health(worker) == "unhealthy", "an unhealthy worker")
     assert "no sign of life for" in docker("inspect", "--format", "{{json .State.Health.Log}}", worker)
 
@@ -136,7 +142,7 @@ def test_scaled_up(project, undisturbed):
     project.up("-d")
     project.wait_for_steps(50)
     project.scale(4)
-    wait_for(lambda: project.joined() == 4, "four workers")
+    wait_for(lambda: project.joined() >= 4, "four workers")
     project.wait_for_end()
     assert len({entry["worker"] for entry in project.entries()}) == 4
     assert project.audit() == undisturbed
@@ -259,10 +265,10 @@ def test_worker_off_the_network(project, undisturbed):
 
 def test_a_worker_with_a_wrong_key(project, undisturbed, clone, images, tmp_path):
     """a worker with the key of another trainer is refused, says so, and does not disturb the run"""
-    project.up("-d")
     environment = dict(project.environment, COMPOSE_PROJECT_NAME=project.name + "b")
     keys = subprocess.run(compose_command() + ["run", "--rm", "-T", "trainer", "keys", "worker"], cwd=clone, check=True,
-                          stdout=subprocess.PIPE, env=environment)
+                          stdout=subprocess.PIPE, env=environment)      # before the run, which does not wait for them
+    project.up("-d")
     other = Project(clone, images, str(tmp_path), DATA=project.environment["DATA"], TRAINER="trainer:5555")
     try:
         stranger = project.name + "-stranger"
@@ -294,14 +300,22 @@ def test_down_in_mid_training(project):
     project.wait_for_steps(30)
     pids = [pid for pid in project.pids() if alive(pid)]        # a health check among them may have ended meanwhile
     assert len(pids) >= 8
-    started_s = time.monotonic()
+    started_s, since_s = time.monotonic(), time.time()
     project.compose("down", "--volumes")
-    assert time.monotonic() - started_s < 20             # no process had to be killed after the grace of 20 s
+    # no process had to be killed after the grace of 20 s; on a busy machine, the commands alone may take as long
+    assert time.monotonic() - started_s < 20 or exit_codes(project, since_s).isdisjoint({"137", ""})
     assert project.left() == []
     assert not [pid for pid in pids if alive(pid)]
     assert os.path.exists(os.path.join(project.runs, "photos", "checkpoint"))
     project.up("-d")
     project.wait_for_log("going on from step")
+
+
+def exit_codes(project, since_s):
+    """Of its containers that have ended since then, also of those that are removed."""
+    return set(docker("events", "--since", "%.3f" % since_s, "--until", "%.3f" % time.time(), "--filter", "event=die",
+                      "--filter", "label=com.docker.compose.project=" + project.name,
+                      "--format", "{{.Actor.Attributes.exitCode}}").splitlines() or [""])
 
 
 def test_stop(project):

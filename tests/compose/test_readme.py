@@ -7,7 +7,7 @@ import subprocess
 
 import pytest
 
-from tests.compose.project import Project, compose_command, docker, images_of, state, wait_for
+from tests.compose.project import LIMIT_S, Project, compose_command, docker, images_of, state, wait_for
 from tests.support.asking import ask
 from tests.support.documents import block
 
@@ -101,7 +101,7 @@ def test_on_several_hosts(typed, pictures, clone, images, tmp_path):
 def test_tensorboard(project):
     """docs/DOCKER.md: TensorBoard beside the training"""
     files = ["-f", "docker-compose.yml", "-f", "docker-compose.tensorboard.yml"]
-    project.compose(*(files + ["up", "-d"]), TENSORBOARD_PORT="0")
+    project.compose(*(files + ["up", "-d"]), TENSORBOARD_PORT="0", STOKER_EPOCHS="1000")     # not over before it starts
     try:
         board = wait_for(lambda: project.containers("tensorboard"), "TensorBoard")[0]
         assert docker("port", board, "6006").startswith("127.0.0.1:")
@@ -135,7 +135,8 @@ def test_swarm(typed, pictures):
     try:
         commands = re.sub(r"(-p )stoker\b|( )stoker$|( )stoker(?=_worker)", r"\1\2\3" + stack,
                           block(GUIDE, "compose: swarm"), flags=re.MULTILINE)
-        shell.run(commands, DATA=pictures)
+        # a run that is not over before all workers are healthy: the engine asks them every 15 s
+        shell.run(commands, DATA=pictures, STOKER_EPOCHS="48")
         service = stack + "_trainer"
         look = block(GUIDE, "compose: swarm page").replace("stoker_trainer", service)
         url, token = wait_for(lambda: page_of(shell, look), "the status page")
@@ -145,12 +146,12 @@ def test_swarm(typed, pictures):
         wait_for(lambda: docker("service", "ls", "--format", "{{.Replicas}}", "--filter",
                                 "name=%s_worker" % stack) == "6/6", "six healthy workers")
         wait_for(lambda: "Complete" in docker("service", "ps", "--format", "{{.CurrentState}}", service),
-                 "the end of the training")
+                 "the end of the training", 3 * LIMIT_S)
         said = docker("service", "logs", "--raw", service)
         limits = json.loads(docker("service", "inspect", "--format", "{{json .Spec.TaskTemplate.Resources.Limits}}",
                                    stack + "_worker"))
         assert limits == {"MemoryBytes": 4 << 30, "Pids": 4096}
-        assert "done after step 1152" in said and "come through shared memory" in said
+        assert "done after step 2304" in said and "come through shared memory" in said
         assert len(re.findall(" joined ", said)) >= 6
     finally:
         docker("stack", "rm", stack, check=False)

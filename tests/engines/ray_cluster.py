@@ -17,6 +17,7 @@ PROVIDER = {"type": "external", "module": "ray.autoscaler._private.fake_multi_no
             "use_node_id_as_ip": True, "disable_node_updaters": True, "disable_launch_config_check": True,
             "launch_multiple": True, "head_node_id": HEAD}
 IDLE_MINUTES = 5        # then a node without a place ends
+START_S = 240.0         # of its many programs, on a busy machine
 
 
 class Cluster:
@@ -42,7 +43,7 @@ class Cluster:
             json.dump(_config(), file)
         started = time.monotonic()
         apart.run("ray", "start", "--head", "--autoscaling-config=" + config, "--num-cpus=0", "--disable-usage-stats",
-                  "--object-store-memory=%d" % STORE_BYTES, "--include-dashboard=true",
+                  "--object-store-memory=%d" % STORE_BYTES, "--include-dashboard=true", timeout=START_S,
                   env=dict(self.environment, AUTOSCALER_UPDATE_INTERVAL_S="1", RAY_FAKE_CLUSTER="1",
                            RAY_enable_autoscaler_v2="1", RAY_CLOUD_INSTANCE_ID=HEAD,
                            RAY_OVERRIDE_NODE_ID_FOR_TESTING=HEAD))

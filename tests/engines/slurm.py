@@ -11,9 +11,12 @@ import psutil
 from tests.engines.namespaces import Namespaces, only_child
 from tests.support.processes import ROOT, kill, wait_for
 
+START_S = 180.0         # for what Slurm starts: it waits itself, and its jobs start Python and TensorFlow
+
 NODES = ("n1", "n2")
 ADDRESSES = {"control": "10.79.0.1", "n1": "10.79.0.11", "n2": "10.79.0.12"}
 #: cred_expire: seconds that a requeued job waits before it starts again. Without munge, no further daemon is needed.
+#: SlurmdTimeout: a node of a busy machine is not taken for dead; tests tell Slurm of those that are (``mark_down``).
 CONFIGURATION = """
 ClusterName=stoker
 SlurmctldHost=control
@@ -35,7 +38,7 @@ SlurmdPidFile={folder}/%n.pid
 SlurmctldPidFile={folder}/control.pid
 SlurmdLogFile={folder}/%n.log
 SlurmctldLogFile={folder}/control.log
-SlurmdTimeout=10
+SlurmdTimeout=120
 SchedulerParameters=sched_interval=1,bf_interval=1
 KillWait=30
 MpiDefault=none
@@ -134,7 +137,7 @@ class Cluster:
             except AssertionError:
                 return False            # slurmctld does not answer yet
         try:
-            wait_for(reached, "nodes that are %s" % state, every_s=0.1)
+            wait_for(reached, "nodes that are %s" % state, START_S, 0.1)
         except AssertionError as error:
             raise AssertionError("%s\n%s" % (error, self.logs())) from None
 
@@ -148,7 +151,7 @@ class Cluster:
         """Where a job, or task of an array, runs."""
         return self.state(job)[job][1]
 
-    def wait_for_state(self, job, *states, limit_s=120.0):
+    def wait_for_state(self, job, *states, limit_s=START_S):
         """Until the job, or task of an array, is in one of the ``states``; returns squeue's (state, node, reason)."""
         def reached():
             seen.append(self.state(job).get(job, ("", "", "")))

@@ -99,10 +99,11 @@ class Killer:
         self._spared = {}                   # worker -> the step until which batches may be of the process killed before
 
     def until(self, step):
-        """Until rank 0 is at ``step``."""
-        deadline_s = time.monotonic() + LONG_S
-        while self.job.step() < step:
-            assert self.program.running() and time.monotonic() < deadline_s, self.program.text
+        """Until rank 0 is at ``step``, and once in any case."""
+        deadline_s, at = time.monotonic() + LONG_S, -1
+        while at < step:
+            at = self.job.step()
+            assert at >= step or self.program.running() and time.monotonic() < deadline_s, self.program.text
             for rank in range(self.ranks):
                 self._kill(audit("%s-%d" % (self.job.audit, rank))[-1:])
             time.sleep(0.05)
@@ -173,7 +174,7 @@ def job(tmp_path, data, worker_python):
 
 def test_workers_killed(job, one, figures):
     """Horovod: two ranks consume the global batches of one trainer, to the byte, while workers are killed"""
-    with job.start(2, slow_s=SLOW_S) as program:
+    with job.start(2, slow_s=3 * SLOW_S) as program:     # this test may stand still for some seconds
         killer = Killer(job, program)
         killer.until(STEPS - 4)
         results = finished(program, 2)
@@ -188,7 +189,7 @@ def test_workers_killed(job, one, figures):
 
 def test_resumed(job, one, figures):
     """Horovod: Ctrl-C, then rank 1 killed (SIGKILL): the job ends each time, and goes on from the checkpoint"""
-    with job.start(2, slow_s=SLOW_S) as program:
+    with job.start(2, slow_s=SLOW_S, hold=[12, os.path.join(job.folder, "never")]) as program:
         pids = pids_of(program, 2)
         wait_for_step(job, program, 11)
         started_s = time.monotonic()
@@ -234,7 +235,8 @@ def test_one_fleet(job, one, worker_python):
     fleet = ["tcp://127.0.0.1:%d-%d" % (port, port + 1), "--processes", "3", "--allow-generator", "batches:picture"]
     arguments = {"workers": 0, "port": port, "slow_s": SLOW_S}
     with workers_program(*fleet, python=worker_python, cwd=EXAMPLE) as workers:
-        with job.start(2, kill=[1, 15], **arguments) as program:
+        go = os.path.join(job.folder, "go")
+        with job.start(2, kill=[1, 15], hold=[14, go], **arguments) as program:
             pids = pids_of(program, 2)
             killer = Killer(job, program)
             killer.until(5)
@@ -242,7 +244,8 @@ def test_one_fleet(job, one, worker_python):
             wait_for(lambda: suspended(pids[1]), "the suspension of rank 1")
             time.sleep(4)
             os.kill(pids[1], signal.SIGCONT)
-            assert program.wait() != 0
+            with open(go, "w"):
+                assert program.wait(LONG_S) != 0
         with job.start(2, **arguments) as program:
             Killer(job, program).until(STEPS - 4)
             results = finished(program, 2)

@@ -5,7 +5,7 @@ from collections import Counter
 
 import pytest
 
-from tests.engines.slurm import Cluster, links_to_checkout
+from tests.engines.slurm import START_S, Cluster, links_to_checkout
 from tests.support.documents import block
 from tests.support.processes import ROOT, Program, opened, wait_for
 from tests.support.training import audit, consumed
@@ -90,7 +90,7 @@ class Jobs:
     def wait_for_line(self, name, text, count=1):
         """Until the log of a job has the text so often."""
         try:
-            wait_for(lambda: self.log(name).count(text) >= count, "%r in the log" % text)
+            wait_for(lambda: self.log(name).count(text) >= count, "%r in the log" % text, START_S)
         except AssertionError as error:
             raise AssertionError("%s:\n%s" % (error, self.log(name))) from None
 
@@ -103,7 +103,7 @@ class Jobs:
     def working(self, task, restarts):
         """Waits until a task of the array, requeued so often, has begun a step."""
         wait_for(lambda: any(entry[1:] == (str(task), str(restarts)) for entry in self.diary("begin")),
-                 "a step of task %s after %s restarts" % (task, restarts))
+                 "a step of task %s after %s restarts" % (task, restarts), START_S)
 
     def unfinished(self, task, restarts):
         """Positions that this task began and did not end."""

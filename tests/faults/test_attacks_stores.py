@@ -10,7 +10,7 @@ import subprocess
 import sys
 import textwrap
 import threading
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from urllib.parse import unquote
 
@@ -141,6 +141,10 @@ def test_places_take_no_more_than_a_file_may(tmp_path, server, attacks):
     (tmp_path / "data" / "large.tar").write_bytes(b"")
     os.truncate(str(tmp_path / "data" / "large.tar"), 1 << 38)
     os.symlink(str(tmp_path / "secret"), str(tmp_path / "data" / "link.tar"))
+    # the peak of tests before does not count; where it cannot be reset, it is only what may be exceeded
+    with suppress(OSError), open("/proc/self/clear_refs", "w") as clear:
+        clear.write("5")
+    before_kb = peak_kb()
     for place in ("large.tar//0+%d" % (1 << 38), "large.tar//0+%d" % (MAX_FILE_BYTES + 1),
                   "large.tar//0+%d:|u1:%d" % (1 << 37, 1 << 37), "a.png//%d+1" % (1 << 39),
                   "a.png//0+%d" % (1 << 30), "a.png//5+%d:<f8:%d" % (1 << 30, 1 << 27), "link.tar//0+6", "a.png//-1+6",
@@ -152,12 +156,16 @@ def test_places_take_no_more_than_a_file_may(tmp_path, server, attacks):
                     continue
                 with pytest.raises((BadFile, ConfigError)):
                     read(place)
-    with open("/proc/self/status") as status:
-        peak_kb = int(next(line.split()[1] for line in status if line.startswith("VmHWM")))
-    assert peak_kb < 2 << 20
+    assert peak_kb() - before_kb < 512 << 10
     attacks("a lying trainer, or a damaged index", "places of 256 GB, behind the end of the file, with a negative or a "
             "huge offset, numbers of Python objects, shapes that are larger than their bytes, through a link out of "
             "the data", "bad files, or no places at all; what one would take is counted before it is read")
+
+
+def peak_kb():
+    """The most memory that this process had, in KB."""
+    with open("/proc/self/status") as status:
+        return int(next(line.split()[1] for line in status if line.startswith("VmHWM")))
 
 
 #: What a process does that decodes, with the rules of a worker that was started with these options.

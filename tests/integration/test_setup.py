@@ -222,6 +222,29 @@ def test_the_tools_of_tests_bring_what_they_need_in_any_order_of_commands(tmp_pa
     assert machine._run("environment.sh", "trainer", "storage", "tests").stderr == ""      # they are there
 
 
+#: Fails, with the line in $SAYS, in as many calls as $TIMES.
+PIP_FAILS_AT_FIRST = """\
+echo "pip $*" >> "$CALLS"
+[ "$(grep -c " install " "$CALLS")" -gt "$TIMES" ] || { echo "$SAYS" >&2; exit 1; }
+"""
+CUT = "ConnectionResetError(104, 'Connection reset by peer')"
+
+
+@pytest.mark.parametrize("says, times, code, calls", [
+    (CUT, 1, 0, 2), (CUT, 2, 1, 2), ("ERROR: THESE PACKAGES DO NOT MATCH THE HASHES", 1, 0, 2),
+    ("ERROR: No matching distribution found", 1, 1, 1)])
+def test_a_download_that_is_cut_is_made_once_more(tmp_path, says, times, code, calls):
+    machine = Machine(tmp_path / "machine", sleep="")
+    machine._environment.update(SAYS=says, TIMES=str(times))
+    _script(machine.folder / ".venv" / "trainer" / "bin" / "python", PIP_FAILS_AT_FIRST)
+    (machine.folder / ".venv" / "trainer" / ".installed").mkdir()
+    shutil.copy(os.path.join(ROOT, ".setup", "trainer.txt"),
+                str(machine.folder / ".venv" / "trainer" / ".installed" / "trainer.txt"))
+    done = machine._run("environment.sh", "trainer", "metrics")
+    assert done.returncode == code and (says in done.stderr) == (code == 1), done.stderr
+    assert (machine.folder / "calls").read_text().count(" install ") == calls
+
+
 PIP_FAILS = """\
 echo "pip" >> "$CALLS"
 echo "ERROR: no network" >&2

@@ -146,7 +146,8 @@ class S3(Server):
         """Its volumes register some time after it answers."""
         from botocore.exceptions import BotoCoreError, ClientError
         try:
-            self.bucket("ready")
+            with suppress(self._client.exceptions.BucketAlreadyOwnedByYou):     # by a try before, whose file failed
+                self.bucket("ready")
             self.put("ready", "file", b"content" * 100000)
             return self._client.get_object(Bucket="ready", Key="file")["Body"].read(7) == b"content"
         except (BotoCoreError, ClientError):
@@ -255,10 +256,14 @@ class Web(Server):
         return name
 
     def put(self, bucket, key, data):
-        """As in buckets: the file ``bucket``/``key``."""
+        """As in buckets: the file ``bucket``/``key``. Its version is another one than that of the file there: nginx's
+        etag is the size and the time of change in whole seconds, so the new file gets a later one."""
         path = os.path.join(self.root, *(bucket + "/" + key).split("/"))
         os.makedirs(os.path.dirname(path), exist_ok=True)
         new = "%s.%d" % (path, threading.get_ident())
         with open(new, "wb") as file:
             file.write(data)
+        if os.path.exists(path):
+            later_s = max(int(os.stat(path).st_mtime) + 1, os.stat(new).st_mtime)
+            os.utime(new, (later_s, later_s))
         os.replace(new, path)

@@ -73,6 +73,12 @@ def boto_place(s3, local, python36):
     yield from s3_place(s3, local[0], "faults-of-boto3", python36)
 
 
+@pytest.fixture(scope="module", params=["http", "obstore", "boto"])
+def place(request):
+    """Each of them. Not asked for within a test, for which its servers would be processes that the test leaves."""
+    return request.getfixturevalue(request.param + "_place")
+
+
 class Met(NamedTuple):
     """What a run found that met all faults that pass."""
     faults: Dict[str, int]          # by fault: how many answers had it
@@ -107,10 +113,10 @@ def met(place, audit, monkeypatch=None):
     return Met(found_faults, content, time.monotonic() - begun_s)
 
 
-@pytest.fixture(scope="module", params=["http", "obstore", "boto"])
-def all_met(request, tmp_path_factory):
+@pytest.fixture(scope="module")
+def all_met(place, tmp_path_factory):
     """A ``Met`` of each client."""
-    place, patch = request.getfixturevalue(request.param + "_place"), pytest.MonkeyPatch()
+    patch = pytest.MonkeyPatch()
     try:
         yield met(place, tmp_path_factory.mktemp("met") / "audit", patch)
     finally:
@@ -129,9 +135,7 @@ def test_faults_that_pass_change_nothing(all_met, local):
 
 
 @pytest.mark.parametrize("fault", sorted(STAYING))
-@pytest.mark.parametrize("client", ["http", "obstore", "boto"])
-def test_a_fault_that_stays_is_a_sentence(request, tmp_path, monkeypatch, client, fault):
-    place = request.getfixturevalue(client + "_place")
+def test_a_fault_that_stays_is_a_sentence(place, tmp_path, monkeypatch, fault):
     enter(place, monkeypatch)
     with pytest.raises(stoker.StokerError) as caught:
         with opened(place.open(), tmp_path / "audit", workers=2, prefetch=2, worker_python=place.python,

@@ -34,8 +34,13 @@ class FaultyProxy:
         self.upstream, self.asked, self.faults = (host, port), [], 0
         self._lock, self._fault, self._left, self._of = threading.Lock(), None, 0, ""
         self._server = None
-        self._start(0)
-        self.port = self._server.server_address[1]
+        # Bound, and never listening: while the server is away, connections are refused, and no other program's
+        # connection takes the port, which would keep the server from coming back.
+        self._held = socket.socket()
+        self._held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        self._held.bind(("127.0.0.1", 0))
+        self.port = self._held.getsockname()[1]
+        self._start(self.port)
         self.url = "http://127.0.0.1:%d" % self.port
 
     def set(self, fault, count=1 << 30, of=""):
@@ -79,6 +84,7 @@ class FaultyProxy:
 
     def __exit__(self, *exc_info):
         self._stop()
+        self._held.close()
 
 
 class _Server(socketserver.ThreadingMixIn, http.server.HTTPServer):

@@ -18,14 +18,19 @@ class Probe:
         self._process = subprocess.Popen([python, "-m", "tests.support.store_probe"], stdin=subprocess.PIPE,
                                          stdout=subprocess.PIPE, cwd=ROOT, universal_newlines=True)
 
-    def ask(self, do, root, *arguments, environment=None, limit_s=60.0):
+    def ask(self, do, root, *arguments, environment=None, limit_s=60.0, noted=None):
         """The answer: {"value": ...} or {"error": its class, "text": ...}, with "notes" and "took_s". ``do``: "read"
         (the bytes' length, SHA-256 and version), "size", "listed" (paths with versions) or "lines" (of a file that is
-        opened and read in small parts: its length and SHA-256)."""
+        opened and read in small parts: its length and SHA-256). ``noted``: called with each note, when it comes."""
         question = dict(do=do, root=root, arguments=arguments, environment=environment or {}, limit_s=limit_s)
         self._process.stdin.write(json.dumps(question) + "\n")
         self._process.stdin.flush()
-        return json.loads(self._process.stdout.readline())
+        while True:
+            said = json.loads(self._process.stdout.readline())
+            if "note" not in said:
+                return said
+            if noted is not None:
+                noted(said["note"])
 
     def value(self, *arguments, **settings):
         """The value of an answer, which has to be no error."""
@@ -66,6 +71,12 @@ def _main():
     from stoker.pipeline.storage import opening
     from stoker.pipeline.storage.store import StoreError
     before = dict(os.environ)
+
+    def note(text):
+        notes.append(text)
+        sys.stdout.write(json.dumps({"note": text}) + "\n")        # in one piece: threads may note at once
+        sys.stdout.flush()
+
     for line in sys.stdin:
         question = json.loads(line)
         if dict(before, **question["environment"]) != dict(os.environ):
@@ -74,7 +85,7 @@ def _main():
             opening.forget()
         notes, start = [], time.monotonic()
         try:
-            store = opening.open_store(question["root"], notes.append)
+            store = opening.open_store(question["root"], note)
             store._limit_s = question["limit_s"]
             answer = {"value": _answer(store, question["do"], *question["arguments"])}
         except (StoreError, StokerError) as error:
