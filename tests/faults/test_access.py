@@ -87,6 +87,7 @@ def test_a_worker_with_wrong_keys_gets_nowhere(reference, pictures, tmp_path, fo
     with opened(pictures, tmp_path / "audit", workers=1, generator=SLOW, epochs=2, keys=str(folder), **OPTIONS) as run:
         with workers_program(run.stream.address, *ALLOW + tuple(strangers(folder, tmp_path)[stranger])) as program:
             program.wait_for_line(re.escape(reports))
+            run.rejected(counted)
             run.take_all()
             assert program.running() and "Traceback" not in program.text and "restart" not in program.text
     assert run.content() == reference[:30]
@@ -120,6 +121,7 @@ def test_strangers_without_zeromq_at_a_trainer_with_keys(reference, pictures, tm
                 with connected(run.stream.address) as peer:
                     peer.sendall(data)
                     wait_for(lambda peer=peer: ended(peer), "the end of the connection")
+            run.rejected("handshakes failed")        # the Liar goes on trying
             run.take_all()
     assert run.content() == reference[:15]
     assert len(run.log.having(" joined (")) == 1
