@@ -31,7 +31,9 @@ def nothing_left(tmp_path, monkeypatch):
         for pid, _ in left:
             kill(pid)                                      # so that they do not disturb other tests
         raise AssertionError("the test left processes: %s" % "; ".join("%d %s" % pair for pair in left)) from None
-    assert [thread.name for thread in threading.enumerate() if thread.name.startswith("stoker")] == []
+    # one may still read to the end what a process wrote that is gone
+    wait_for(lambda: not [thread for thread in threading.enumerate() if thread.name.startswith("stoker")],
+             "the end of the threads of Stoker, among %s" % [thread.name for thread in threading.enumerate()])
     assert listening() == ports
     assert os.listdir(str(folder)) == []
 
