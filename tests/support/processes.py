@@ -313,6 +313,10 @@ class Run:
         """Waits until so many workers have."""
         self.log.wait_for(" joined (", count)
 
+    def workers(self):
+        """The members, as the scheduler knows them: for messages."""
+        return list(self.stream._coordinator._session._scheduler.workers.values())
+
     def rejected(self, what):
         """Waits until a connection was rejected and counted as ``what``. Those that fail just after a pause of this
         process are not counted: it may be to blame."""
