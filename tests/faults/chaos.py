@@ -248,7 +248,7 @@ class Chaos:
             if step == 0 and done:                    # it has begun: now the clock counts
                 begun_s = now
             step = done
-            if step and now - begun_s < self._seconds:
+            if step and (now - begun_s < self._seconds or self._schedule):      # also what was due while it slept
                 self._strike(now - begun_s, now)
             elif step:
                 open(self._path("end"), "w").close()

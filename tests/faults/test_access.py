@@ -6,6 +6,7 @@ import os
 import re
 import select
 import shutil
+import signal
 import socket
 import struct
 import time
@@ -87,6 +88,7 @@ def test_a_worker_with_wrong_keys_gets_nowhere(reference, pictures, tmp_path, fo
     with opened(pictures, tmp_path / "audit", workers=1, generator=SLOW, epochs=2, keys=str(folder), **OPTIONS) as run:
         with workers_program(run.stream.address, *ALLOW + tuple(strangers(folder, tmp_path)[stranger])) as program:
             program.wait_for_line(re.escape(reports))
+            run.rejected(counted)
             run.take_all()
             assert program.running() and "Traceback" not in program.text and "restart" not in program.text
     assert run.content() == reference[:30]
@@ -120,6 +122,7 @@ def test_strangers_without_zeromq_at_a_trainer_with_keys(reference, pictures, tm
                 with connected(run.stream.address) as peer:
                     peer.sendall(data)
                     wait_for(lambda peer=peer: ended(peer), "the end of the connection")
+            run.rejected("handshakes failed")        # the Liar goes on trying
             run.take_all()
     assert run.content() == reference[:15]
     assert len(run.log.having(" joined (")) == 1
@@ -226,7 +229,8 @@ def send_until_cut(peer, data, limit):
 
 def test_messages_without_end_take_no_memory(reference, pictures, tmp_path, own_generators):
     audit = tmp_path / "audit"
-    with consumer_program(data=pictures, audit=str(audit), workers=1, generator=SLOW, epochs=12, **OPTIONS) as program:
+    with consumer_program(data=pictures, audit=str(audit), workers=1, generator=SLOW, epochs=1000,
+                          **OPTIONS) as program:
         address = program.wait_for_line("address")[0].split()[1]
         program.wait_for_line("step 2$")
         before = resident(program.pid)
@@ -236,10 +240,16 @@ def test_messages_without_end_take_no_memory(reference, pictures, tmp_path, own_
                 sent.append(send_until_cut(peer, frame(bytes(size), more=True) * max(1, 600000 // (size + 9)), most))
                 assert sent[-1] < most, "it was never cut off"
         peak = resident(program.pid, "VmHWM")
-        program.wait_for_line("end")
-        assert program.wait() == 0
+        finish(program, reference)
     assert peak - before < 200 * MB, "%d MB of %s" % ((peak - before) // MB, [size // MB for size in sent])
-    assert content_of(audit) == reference
+    assert content_of(audit)[:len(reference)] == reference
+
+
+def finish(program, reference):
+    """Ends a run in good order that is longer than the reference, however long an attack on it takes."""
+    program.wait_for_line("step %d$" % len(reference))
+    program.send_signal(signal.SIGINT)
+    assert program.wait() == 1 and program.lines[-1] == "KeyboardInterrupt", program.text
 
 
 def content_of(audit):
@@ -249,7 +259,7 @@ def content_of(audit):
 
 def test_a_worker_with_a_key_that_sends_more_than_it_may(reference, pictures, tmp_path, folder, own_generators):
     audit, own = tmp_path / "audit", keys.load_worker(str(folder / "workers" / "alpha"))
-    with consumer_program(data=pictures, audit=str(audit), workers=1, generator=SLOW, epochs=12, keys=str(folder),
+    with consumer_program(data=pictures, audit=str(audit), workers=1, generator=SLOW, epochs=1000, keys=str(folder),
                           **OPTIONS) as program:
         address = program.wait_for_line("address")[0].split()[1]
         program.wait_for_line("step 2$")
@@ -266,9 +276,9 @@ def test_a_worker_with_a_key_that_sends_more_than_it_may(reference, pictures, tm
         peak = resident(program.pid, "VmHWM")
         enemy.close()
         context.term()
-        assert program.wait() == 0
+        finish(program, reference)
     assert peak - before < 200 * MB, "%d MB" % ((peak - before) // MB)
-    assert content_of(audit) == reference
+    assert content_of(audit)[:len(reference)] == reference
 
 
 @pytest.mark.parametrize("words, counted", [

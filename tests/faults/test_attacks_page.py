@@ -455,14 +455,14 @@ def test_a_page_that_was_open_leaves_nothing_in_memory(looked_at, reference):
 
 def test_batches_of_evaluation_and_the_end(pictures, tmp_path, worker_python):
     with opened(pictures, tmp_path / "audit", epochs=1, status="127.0.0.1:0", worker_python=worker_python,
-                validation_split=0.25, **OPTIONS) as run:
-        url, seen = url_of(run.stream), set()
+                validation_split=0.5, **OPTIONS) as run:
+        url, seen = url_of(run.stream), set()            # 8 steps of training, and 8 of the evaluation
         while not run.stream.is_over:
             run.take(1)
             said = strict(ask(url, "/batch.json")[2])
             strict(ask(url, "/details.json")[2])
             seen.add((said["step"] is not None, said.get("training")))
-            time.sleep(0.1 if run.stream.due else 0.8)          # another batch is shown every 2 s
+            time.sleep(0.1 if run.stream.due or (True, False) in seen else 0.8)     # another batch is shown every 2 s
         details = strict(ask(url, "/details.json")[2])
         assert details["over"] is True and details["step"] == details["steps"]
         assert ask(url, "/batch.json")[0] == 200

@@ -82,6 +82,12 @@ def is_text(text):
     return printable(text) == text and len(text) <= 600 and "\n" not in text
 
 
+def table_of(url):
+    """What the details say of the workers, if these are three or four."""
+    table = strict(ask(url, "/details.json")[2])["worker_table"]
+    return 3 <= len(table) <= 4 and table
+
+
 def test_whatever_workers_call_themselves(tmp_path, attacks):
     parser = pytest.importorskip("prometheus_client.parser")
     with opened(100000, tmp_path / "audit", generator="numerical", batch_size=8, workers=0, status="127.0.0.1:0",
@@ -97,9 +103,8 @@ def test_whatever_workers_call_themselves(tmp_path, attacks):
             seen.append(name)
             with members(run.stream.address, hellos, says):
                 time.sleep(0.55)         # the details are made twice a second at most
-                details = strict(ask(url, "/details.json")[2])
-                table = details["worker_table"]
-                assert 3 <= len(table) <= 4
+                # those of the example before may not be gone at once
+                table = wait_for(lambda: table_of(url), "a table of three or four workers")
                 assert {row["state"] for row in table} <= {"works", "idle", "set aside", "starting", "leaving"}
                 for page in ("/details.json", "/status.json"):
                     code, _, body = ask(url, page)

@@ -89,7 +89,7 @@ def test_clients_that_are_slow_or_endless(attacked, reference, attacks):
         assert figures(url)["step"] == 1
         time.sleep(0.2)
     assert endless
-    assert len(process.net_connections("tcp")) < 150 + MAX_CONNECTIONS + 20 and threading.active_count() == threads
+    assert len(process.net_connections("tcp")) < 150 + MAX_CONNECTIONS + 20 and threading.active_count() <= threads
     open_at_the_server = [connection for connection in process.net_connections("tcp")
                           if connection.laddr and connection.laddr[1] == int(url.rpartition(":")[2])
                           and connection.status == psutil.CONN_ESTABLISHED]

@@ -32,16 +32,16 @@ while True:
 ASK = """
 import socket, sys, time
 begun_s = time.monotonic()
-peer = socket.create_connection((sys.argv[1], 5555), 3)
+peer = socket.create_connection((sys.argv[1], 5555), float(sys.argv[2]))
 peer.sendall(b"!")
 print(peer.recv(100).decode(), time.monotonic() - begun_s)
 """
 
 
 def test_a_link_can_be_slow_or_broken(namespaces):
-    def ask(host):
-        done = subprocess.run(host.command([sys.executable, "-c", ASK, host.centre]), stdout=subprocess.PIPE,
-                              stderr=subprocess.PIPE, universal_newlines=True)
+    def ask(host, limit_s=30):
+        done = subprocess.run(host.command([sys.executable, "-c", ASK, host.centre, str(limit_s)]),
+                              stdout=subprocess.PIPE, stderr=subprocess.PIPE, universal_newlines=True)
         if done.returncode != 0:
             return done.stderr.splitlines()[-1]
         answer, seconds = done.stdout.split()
@@ -58,7 +58,7 @@ def test_a_link_can_be_slow_or_broken(namespaces):
             assert ask(host) >= 0.4                  # two round trips: to connect, and to ask
             host.shape()
             host.cut()
-            assert not host.reachable and "timed out" in ask(host)
+            assert not host.reachable and "timed out" in ask(host, 3)
             host.mend()
             host.link_down()
             assert "unreachable" in ask(host)

@@ -6,17 +6,20 @@ import signal
 
 import pytest
 
-from tests.support.processes import Program, free_port, kill, wait_for, worker_pids
+from tests.support.processes import Program, free_port, kill, suspended, wait_for, worker_pids
 
-#: Its argument: the arguments of open_stream, and how long it uses a batch, as JSON.
+#: Its argument: the arguments of open_stream, how long it uses a batch, and a file without which it does not go beyond
+#: step 60, or null, as JSON.
 TRAINER = """
-import json, sys, time
+import json, os, sys, time
 import stoker
-arguments, step_s = json.loads(sys.argv[1])
+arguments, step_s, gate = json.loads(sys.argv[1])
 with stoker.open_stream(**arguments) as stream:
     for batch in stream:
         print("step", batch.step, flush=True)
         time.sleep(step_s)
+        while batch.step == 60 and gate is not None and not os.path.exists(gate):
+            time.sleep(step_s)
 print("end", flush=True)
 """
 STEPS = 120                 # 120 pictures, 8 epochs of batches of 8
@@ -29,7 +32,7 @@ class Fleet:
     def __init__(self, pictures, folder, worker_python):
         self.pictures, self.folder, self.worker_python = pictures, folder, worker_python
         self.ports = [free_port(), free_port()]
-        self.trainers = [None, None]
+        self.gate, self.trainers = folder / "gate", [None, None]
         self.programs = []
 
     def arguments(self, number, **others):
@@ -37,13 +40,16 @@ class Fleet:
                     audit=str(self.folder / ("audit-%d" % number)), **others)
 
     def start(self, number):
-        """The trainer at this port."""
+        """The trainer at this port. The first one comes to its end only when ``gate`` is there."""
         arguments = self.arguments(number, workers=0, bind="tcp://127.0.0.1:%d" % self.ports[number])
-        self.trainers[number] = Program(["-c", TRAINER, json.dumps([arguments, STEP_S])])
+        gate = None if number else str(self.gate)
+        self.trainers[number] = Program(["-c", TRAINER, json.dumps([arguments, STEP_S, gate])])
         self.programs.append(self.trainers[number])
 
-    def start_all(self, *options):
-        """Both trainers, and two workers."""
+    def start_all(self, *options, is_open=True):
+        """Both trainers, and two workers. ``is_open``: the first trainer may come to its end."""
+        if is_open:
+            self.gate.touch()
         self.workers = Program(["-m", "workers", "--processes", "2"] + list(options), python=self.worker_python,
                                STOKER_CONNECT="tcp://127.0.0.1:%d, tcp://127.0.0.1:%d" % tuple(self.ports))
         self.programs.append(self.workers)
@@ -55,6 +61,10 @@ class Fleet:
     def step(self, number):
         """The last one of this trainer."""
         return max([int(line.split()[1]) for line in self.trainers[number].lines if line.startswith("step ")] + [-1])
+
+    def steps(self, number):
+        """How many lines the audit of this trainer has; what it printed may not have been read yet."""
+        return (self.folder / ("audit-%d" % number)).read_bytes().count(b"\n")
 
     def audit(self, number):
         with open(str(self.folder / ("audit-%d" % number))) as file:
@@ -74,8 +84,8 @@ def undisturbed(pictures, tmp_path_factory, worker_python):
     """The audits of both runs, each with a worker of its own."""
     made = Fleet(pictures, tmp_path_factory.mktemp("undisturbed"), worker_python)
     for number in range(2):
-        with Program(["-c", TRAINER, json.dumps([made.arguments(
-                number, workers=1, **({"worker_python": worker_python} if worker_python else {})), 0.0])]) as trainer:
+        arguments = made.arguments(number, workers=1, **({"worker_python": worker_python} if worker_python else {}))
+        with Program(["-c", TRAINER, json.dumps([arguments, 0.0, None])]) as trainer:
             assert trainer.wait() == 0, trainer.text
     return [made.audit(number) for number in range(2)]
 
@@ -95,11 +105,13 @@ def test_both_runs_have_their_batches_and_once_ends_the_workers_when_both_are_ov
 
 
 def test_a_trainer_that_hangs_does_not_hold_up_the_other(fleet, undisturbed):
-    fleet.start_all()
+    fleet.start_all(is_open=False)
     fleet.trainers[0].send_signal(signal.SIGSTOP)
-    stopped_at = fleet.step(0)
+    wait_for(lambda: suspended(fleet.trainers[0].pid), "its suspension")
+    stopped_at = fleet.steps(0)
+    fleet.gate.touch()
     fleet.trainers[1].wait_for_line("^end$")
-    assert fleet.step(0) <= stopped_at + 1 < STEPS - 1, "it was not stopped"
+    assert fleet.steps(0) == stopped_at < STEPS, "it was not stopped"
     fleet.trainers[0].send_signal(signal.SIGCONT)
     assert_undisturbed(fleet, undisturbed)
     assert fleet.workers.running() and "left run" not in fleet.workers.text
@@ -109,7 +121,7 @@ def test_a_trainer_that_is_killed_and_started_again_goes_on_with_the_same_worker
     fleet.start_all()
     fleet.trainers[0].send_signal(signal.SIGKILL)
     step = fleet.step(1)
-    fleet.trainers[1].wait_for_line("step %d$" % (step + 20))      # while there is no trainer at the other port
+    fleet.trainers[1].wait_for_line("step %d$" % min(STEPS - 1, step + 20))      # there is no trainer at the other port
     fleet.start(0)
     fleet.trainers[0].wait_for_line("step 10$")
     assert_undisturbed(fleet, undisturbed)

@@ -23,11 +23,11 @@ def test_the_next_trainer_is_served_at_once_with_its_own_job(signum, pictures, t
     with workers_program(address, "--processes", "2", "--allow-generator", slower) as workers:
         with consumer_program(data=pictures, workers=0, bind=address, generator=slower, epochs=9, **OPTIONS) as first:
             first.wait_for_line("^step 1$")
-            pids = worker_pids(workers.pid)
-            begun = len(diary(own_generators, "begin"))
+            pids = wait_for(lambda: len(worker_pids(workers.pid)) == 2 and worker_pids(workers.pid), "both workers")
+            wait_for(lambda: len(diary(own_generators, "begin")) > len(diary(own_generators, "end")),
+                     "somebody at work when the trainer dies")
             first.send_signal(signum)
             first.wait()
-        assert begun > len(diary(own_generators, "end")), "nobody was at work when the trainer died"
         with opened(pictures, tmp_path / "audit", workers=0, bind=address, epochs=2, image_size=(16, 24),
                     batch_size=5) as run:
             start = time.monotonic()

@@ -73,7 +73,7 @@ def test_a_frozen_worker_holds_no_other_up_and_works_again_when_woken(reference,
         while len([pid for _, pid in diary(own_generators, "begin") if pid == frozen]) < begun + 2:
             assert len(run.batches) < 85, "it did not work again"
             run.take(1)
-            time.sleep(0.02)                            # a trainer that trains
+            time.sleep(0.1)                             # a trainer that trains: the others alone need long for 60 steps
         run.take_all()
         assert frozen in worker_pids()                  # no other process replaced it
     assert run.content() == reference
@@ -98,6 +98,7 @@ def test_all_workers_frozen_and_woken(reference, pictures, tmp_path, own_generat
 
 def test_frozen_workers_end_with_the_stream(pictures, tmp_path, own_generators):
     with opened(pictures, tmp_path / "audit", workers=2, generator=SLOW, **OPTIONS) as run:
+        run.joined(2)                                   # the second one may start late
         run.take(1)
         pids = worker_pids()
         for pid in pids:
@@ -126,12 +127,15 @@ class Liar:
 
     def hear(self, kind):
         """The next message of this kind."""
-        def heard():
-            while self._socket.poll(0):
-                message = decode_from_trainer(self._socket.recv_multipart())
-                if isinstance(message, kind):
-                    return message
-        return wait_for(heard, kind.__name__)
+        return wait_for(lambda: self.heard(kind), kind.__name__)
+
+    def heard(self, kind):
+        """The next message of this kind, if one has come."""
+        while self._socket.poll(0):
+            message = decode_from_trainer(self._socket.recv_multipart())
+            if isinstance(message, kind):
+                return message
+        return None
 
     def __enter__(self):
         return self

@@ -11,7 +11,7 @@ import pytest
 
 from stoker.pipeline.plan import Plan
 from stoker.pipeline.sources.folder import scan_folder
-from tests.support.processes import free_port, kill, opened, worker_pids, workers_program
+from tests.support.processes import free_port, kill_one, opened, worker_pids, workers_program
 
 BATCH = 16
 EPOCHS = 2
@@ -134,7 +134,7 @@ def test_a_worker_killed_every_second(reference, pictures, tmp_path, own_generat
         run.joined(3)
         while kills < 3 or len(run.batches) < EPOCHS * STEPS_PER_EPOCH:
             if time.monotonic() - killed_s >= 1.0 and worker_pids():
-                kill(choice.choice(worker_pids()))
+                kill_one(choice)
                 kills, killed_s = kills + 1, time.monotonic()
             run.take(1)
             time.sleep(0.1)       # the time of a step, so that every kill hits a working worker

@@ -18,6 +18,7 @@ import psutil
 
 from stoker.pipeline.transport.memory_handover import remove_stale
 from tests.integration.conftest import draw
+from tests.support.memory import mappings
 from tests.support.processes import (CONSUMER, ROOT, command_line, free_port, interpreter, kill, supervisor_pids,
                                      with_environment, worker_pids)
 
@@ -122,12 +123,13 @@ def cycles(count, seed, program=CONSUMER):
 
 
 def _left_in(folder, before):
-    """The names that a folder has since then. Those of other programs, which come and go meanwhile, are not meant."""
+    """The names that a folder has since then. Those of other programs, which come and go meanwhile, or which a process
+    uses now that no process of a cycle runs, are not meant."""
     left = set(os.listdir(folder)) - before
     for _ in range(20 if left else 0):
         time.sleep(0.1)
         left &= set(os.listdir(folder))
-    return sorted(left)
+    return sorted(name for name in left if not any(mappings(pid, os.path.join(folder, name)) for pid in psutil.pids()))
 
 
 def main():

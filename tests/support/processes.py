@@ -6,6 +6,7 @@ Every wait has a limit, so that a broken program fails the test. It is far longe
 import json
 import logging
 import os
+import random
 import re
 import signal
 import socket
@@ -63,10 +64,18 @@ def wait_for(condition, what, limit_s=LIMIT_S, every_s=0.01):
 
 
 def free_port():
-    """A free port of this host."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
+    """A free port of this host, which no outgoing connection is given before it is used: not even one of a worker that
+    tries to connect to it, and would so be connected to itself."""
+    with open("/proc/sys/net/ipv4/ip_local_port_range") as file:
+        first = int(file.read().split()[0])
+    for _ in range(1000):
+        with socket.socket() as probe:
+            try:
+                probe.bind(("", random.SystemRandom().randrange(10000, first) if first > 11000 else 0))
+                return probe.getsockname()[1]
+            except OSError:
+                continue
+    raise AssertionError("no free port")
 
 
 def consecutive_ports(count):
@@ -118,8 +127,11 @@ class Program:
     def wait_for_line(self, pattern, count=1):
         """The first ``count`` lines in which the regular expression is found."""
         def found():
+            ended = not self.running()
+            if ended:
+                self._reader.join(5)        # what it wrote last may not have been read yet
             lines = [line for line in self.lines if re.search(pattern, line)]
-            assert len(lines) >= count or self.running(), "ended without %r:\n%s" % (pattern, self.text)
+            assert len(lines) >= count or not ended, "ended without %r:\n%s" % (pattern, self.text)
             return len(lines) >= count and lines[:count]
         return wait_for(found, "%d lines with %r" % (count, pattern))
 
@@ -300,6 +312,15 @@ class Run:
     def joined(self, count):
         """Waits until so many workers have."""
         self.log.wait_for(" joined (", count)
+
+    def workers(self):
+        """The members, as the scheduler knows them: for messages."""
+        return list(self.stream._coordinator._session._scheduler.workers.values())
+
+    def rejected(self, what):
+        """Waits until a connection was rejected and counted as ``what``. Those that fail just after a pause of this
+        process are not counted: it may be to blame."""
+        wait_for(lambda: what in self.stream._coordinator._session._limits.summary(), "the count of " + what)
 
     def ready(self, count):
         """Waits until so many workers can have leases: none of them is silent."""

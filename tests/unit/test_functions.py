@@ -227,7 +227,7 @@ def test_a_program_without_a_guard_is_a_sentence_not_processes_without_end(tmp_p
         "def one(sample, random):\n    return 1\n\n\n"
         "with stoker.open_stream(4, %s, arrays={'x': 'int8'}, workers=1, worker_timeout_s=60) as stream:\n"
         "    list(stream)\n" % function)
-    ended = subprocess.run([sys.executable] + arguments, cwd=str(tmp_path), stderr=subprocess.PIPE, timeout=60,
+    ended = subprocess.run([sys.executable] + arguments, cwd=str(tmp_path), stderr=subprocess.PIPE, timeout=300,
                            env=dict(os.environ, PYTHONPATH=os.pathsep.join([ROOT, str(tmp_path)])),
                            universal_newlines=True)
     assert ended.returncode == 1 and "put what starts the training below  if __name__ ==" in ended.stderr, ended.stderr

@@ -12,8 +12,11 @@ from stoker.pipeline.storage.open_folders import plain_names
 
 
 @pytest.fixture(autouse=True)
-def closed():
+def closed(monkeypatch):
+    """No folder stays open from one test to the next; within a test each stays open until the test says otherwise."""
     folder.close_kept()
+    monkeypatch.setattr(open_folders, "OPEN_S", 1000.0)
+    monkeypatch.setattr(folder.folders, "_until_s", 0.0)
     yield
     folder.close_kept()
 

@@ -606,8 +606,10 @@ def test_a_bug_while_the_main_thread_reads_ends_the_process(capsys):
         thread.finish(finished(thread.next_item().lease))
     thread._run_once = lambda: 1 / 0
     ends.waiting = [lease(3)]
-    threading.Timer(0.1, lambda: items.put(None)).start()       # the socket's thread, which is woken
+    woken = threading.Thread(target=lambda: (wait_for(lambda: ends.wakes, "the end"), items.put(None)))
+    woken.start()                                               # the socket's thread, which is woken
     assert thread.next_item() is None and thread.code == 1 and ends.wakes
+    woken.join()
     assert "ZeroDivisionError" in capsys.readouterr().err
 
 

@@ -50,7 +50,7 @@ def strike():
     else:
         os.kill(os.getpid(), getattr(signal, HOW))
         if HOW == "SIGSTOP":
-            time.sleep(0.1)    # the main thread takes the signal, and this one runs on for a moment
+            time.sleep(2.0)    # the main thread takes the signal, when it has a core; until then this one would run on
 
 
 def _struck():
