@@ -20,14 +20,14 @@ WEED = os.path.join(".venv", "stores", "bin", "weed")
 NGINX_CONF = """
 load_module {modules}/ngx_http_echo_module.so;
 daemon off; worker_processes 1; error_log stderr error; pid {run}/pid; {user}
-events {{ worker_connections 512; }}
+events {{ worker_connections 4096; }}
 http {{
   access_log off; sendfile on; tcp_nodelay on; keepalive_requests 1000000000; keepalive_timeout 600;
   open_file_cache max=10000; open_file_cache_valid 600;
   client_body_temp_path {run}/1; proxy_temp_path {run}/2; fastcgi_temp_path {run}/3; uwsgi_temp_path {run}/4;
   scgi_temp_path {run}/5;
   server {{
-    listen 127.0.0.1:{port} backlog=512; root {root};
+    listen 127.0.0.1:{port} backlog=1024; root {root};
     location /far/ {{ echo_sleep {delay_s}; echo_exec @files; }}
     location @files {{ rewrite ^/far(/.*)$ $1 break; }}
   }}

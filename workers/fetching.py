@@ -209,7 +209,6 @@ class Fetcher:
     # ------------------------------------------------------------------------------------------------- in the threads
 
     def _run(self) -> None:
-        _do_not_interrupt()
         try:
             while True:
                 with self._lock:
@@ -259,15 +258,6 @@ class Fetcher:
                 self._ahead.arrived(fetch, results, [len(each[0]) for each in results or ()], took_s)
             if any(item.is_awaited for item in fetch.items):
                 self._arrived.notify_all()
-
-
-def _do_not_interrupt() -> None:
-    """Bytes that arrive do not take the core from the decoder at once, but when its slice of time ends, often several
-    together: to change between threads several times for each picture costs more than the read itself."""
-    try:
-        os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))     # of this thread, as Linux has it
-    except (AttributeError, OSError):       # another system, or a sandbox that forbids it
-        pass
 
 
 def _results(fetch: Fetch) -> List[Bytes]:

@@ -94,20 +94,6 @@ def test_threads_read_what_follows_and_the_generator_waits_less_than_the_reads_t
     assert all(thread.daemon for thread in threading.enumerate() if thread.name == "stoker-fetch")
 
 
-@pytest.mark.skipif(not hasattr(os, "SCHED_BATCH"), reason="as Linux has it")
-def test_the_threads_do_not_take_the_core_from_the_decoder(files):
-    before, own = set(os.listdir("/proc/self/task")), os.sched_getscheduler(0)
-    fetching.start(8, locate)
-    fetching.permit(files.job)
-    fetching.hold([files.lease(1, range(20))], True)
-    for number in range(10):
-        assert fetching.read(files.path(number))[0] == files.wanted(number)
-    threads = set(os.listdir("/proc/self/task")) - before
-    assert threads
-    wait_for(lambda: {os.sched_getscheduler(int(each)) for each in threads} == {os.SCHED_BATCH}, "the threads' policy")
-    assert os.sched_getscheduler(0) == own
-
-
 @pytest.mark.parametrize("why", ["not permitted", "isolated", "0"])
 def test_nothing_is_read_ahead(files, why):
     fetching.start(0 if why == "0" else 8, locate)
