@@ -1,13 +1,14 @@
 """The benchmarks' pure parts: tables, goals, the report, and that no goal is lost by a row that got another name."""
 
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from benchmarks import __main__ as runner
-from benchmarks import alternation, end_to_end, machine, report
+from benchmarks import alternation, end_to_end, machine, report, sources
 from benchmarks.alternation import Result
 from benchmarks.contenders import limit, protocol
 from benchmarks.table import Goal, Table, as_sentence, as_text, shown, spread
@@ -139,6 +140,17 @@ def test_a_share_that_the_least_pipeline_does_not_reach_is_restated_by_it():
         assert ("more than the least pipeline" in goal.text) == (most == 90.0)
 
 
+def test_a_share_of_a_local_folder_that_no_pipeline_by_http_reaches_is_restated_by_the_least_one():
+    group = sources.far(SimpleNamespace(url="http://localhost:1", far_url="http://localhost:1/far"), 1.0, 1)
+    for most, wanted in ((80.0, 0.8), (104.0, 0.9)):
+        rates = {"local folder, fastest": 100.0, sources.least("fastest"): most}
+        results = {each.name: Result([rates.get(each.name, 85.0)], [2.0], "", [0.1]) for each in group.contenders}
+        goals = [goal for goal in sources.table_of_far(group, results, {}).goals if ", fastest over" in goal.text]
+        assert [goal.wanted for goal in goals] == [pytest.approx(wanted)] * 2
+        assert [goal.holds() for goal in goals] == [most == 80.0] * 2
+        assert all(("more than the least pipeline by HTTP reaches" in goal.text) == (most == 80.0) for goal in goals)
+
+
 def test_ratios_are_taken_round_by_round():
     one, other = Result([100.0, 50.0, 120.0], [2.0] * 3), Result([50.0, 25.0, 30.0], [2.0] * 3)
     assert alternation.ratio(one, other) == 2.0
@@ -179,7 +191,7 @@ def test_a_limit_makes_the_same_pixels_as_stoker(mode, size, tmp_path):
     path = str(tmp_path / "photo.jpg")
     noise = np.random.RandomState(1).randint(0, 255, (375, 500, 3)).astype(np.uint8)
     Image.fromarray(noise).save(path, quality=90)
-    made = limit.bare(mode, size)(path)
+    made = limit.bare(mode, size)(limit.content(path))
     assert np.array_equal(made, np.asarray(images.load(path, (size, size), mode)))
 
 
