@@ -4,6 +4,7 @@ They are the same programs as those of tests/stores: ``sh .setup/debian-programs
 the environment ``stores`` has SeaweedFS.
 """
 
+import glob
 import http.client
 import json
 import os
@@ -65,7 +66,9 @@ class Server:
                     return
             if self._process.poll() is not None or time.monotonic() > deadline:
                 with open(self._said.name, errors="replace") as said:
-                    raise Unavailable("%s did not start: %s" % (command[0], said.read()[-300:].strip()))
+                    text = said.read()[-300:].strip()
+                self.__exit__()         # nothing else would end it
+                raise Unavailable("%s did not start: %s" % (command[0], text))
             time.sleep(0.05)
 
     def __enter__(self) -> Any:
@@ -126,18 +129,29 @@ class Seaweed(Server):
         with open(identities, "w") as file:
             json.dump({"identities": [{"name": "benchmark", "actions": ["Admin", "Read", "Write", "List", "Tagging"],
                                        "credentials": [{"accessKey": key, "secretKey": secret}]}]}, file)
-        filer = free_port()
+        filer, *others = self._ports = [free_port() for _ in range(7)]
         command = [weed, "server", "-dir=" + self.folder, "-ip=127.0.0.1", "-ip.bind=127.0.0.1", "-filer", "-s3",
                    "-filer.port=%d" % filer, "-s3.port=%d" % self.port, "-s3.port.iceberg=0",
                    "-s3.config=" + identities, "-master.telemetry=false"]
-        command += ["-%s=%d" % (name, free_port()) for name in (
-            "master.port", "master.port.grpc", "volume.port", "volume.port.grpc", "filer.port.grpc", "s3.port.grpc")]
-        self.start(command, env=dict(os.environ, TMPDIR=self.folder))
-        for name, path in folders.items():
-            for parent, _, files in os.walk(path):
-                for file_name in files:
-                    whole = os.path.join(parent, file_name)
-                    _put(filer, "%s/%s" % (name, os.path.relpath(whole, path)), whole)
+        command += ["-%s=%d" % pair for pair in zip((
+            "master.port", "master.port.grpc", "volume.port", "volume.port.grpc", "filer.port.grpc", "s3.port.grpc"),
+            others)]
+        try:
+            self.start(command, env=dict(os.environ, TMPDIR=self.folder))
+            for name, path in folders.items():
+                for parent, _, files in os.walk(path):
+                    for file_name in files:
+                        whole = os.path.join(parent, file_name)
+                        _put(filer, "%s/%s" % (name, os.path.relpath(whole, path)), whole)
+        except BaseException:           # nothing would end it any more
+            self.__exit__()
+            raise
+
+    def __exit__(self, *exc_info: Any) -> None:
+        super().__exit__(*exc_info)
+        for port in [self.port] + self._ports:      # it puts sockets there, whatever TMPDIR is, and leaves them
+            for name in glob.glob("/tmp/seaweedfs-*-%d.sock" % port):
+                os.remove(name)
 
 
 def _put(filer: int, key: str, path: str) -> None:
